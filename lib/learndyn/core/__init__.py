@@ -1,0 +1,1 @@
+"""What every chapter stands on: configs, devices, ensembles, records, claims, figures."""

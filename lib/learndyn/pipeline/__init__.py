@@ -1,0 +1,1 @@
+"""From notebooks and sweeps to the published site."""
