@@ -7,6 +7,7 @@ numbered 0 … d−1 in row-major (C) order of their coordinates; for a cyclic g
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -118,8 +119,8 @@ class AbelianGroup:
         Raises:
             ValueError: if the part axis is not 3 or the element axis is not d.
         """
-        self._check(weights, "weights")
-        spectrum = self._fft(torch.fft.fftn, weights.to(_complex_of(weights.dtype)), "forward")
+        self.require_shape(weights, "weights")
+        spectrum = self._fft(torch.fft.fftn, weights.to(_complex_of(weights.dtype)))
         return torch.cat([spectrum[..., :2, :, :], spectrum[..., 2:, :, :].conj()], dim=-3)
 
     def to_weights(
@@ -131,23 +132,28 @@ class AbelianGroup:
             ValueError: if the shape is wrong, or the coefficients at −k are not the conjugates of those
                 at k, so that the weights would not be real.
         """
-        self._check(spectrum, "spectrum")
+        self.require_shape(spectrum, "spectrum")
         aligned = torch.cat([spectrum[..., :2, :, :], spectrum[..., 2:, :, :].conj()], dim=-3)
-        weights = self._fft(torch.fft.ifftn, aligned, "forward")
+        weights = self._fft(torch.fft.ifftn, aligned)
         if weights.numel() and weights.imag.abs().max() > 1e-4 * weights.real.abs().max() + 1e-30:
             raise ValueError(
                 "spectrum is not Hermitian: the coefficient at −k must be the conjugate of the one at k."
             )
         return weights.real.contiguous()
 
-    def _fft(self, transform, values: Tensor, norm: str) -> Tensor:
+    def _fft(self, transform: Callable[..., Tensor], values: Tensor) -> Tensor:
         if values.numel() == 0:  # the FFT library refuses the empty network, the zero of the semiring
             return values
         grid = values.reshape(*values.shape[:-1], *self.orders)
         axes = tuple(range(-len(self.orders), 0))
-        return transform(grid, dim=axes, norm=norm).reshape(values.shape)
+        return transform(grid, dim=axes, norm="forward").reshape(values.shape)
 
-    def _check(self, values: Tensor, name: str) -> None:
+    def require_shape(self, values: Tensor, name: str) -> None:
+        """Refuse an array of networks that does not end in (3, nodes, d).
+
+        Raises:
+            ValueError: naming the array, its shape and what is wanted.
+        """
         if values.ndim < 3 or values.shape[-3] != 3 or values.shape[-1] != self.size:
             raise ValueError(
                 f"{name} has shape {tuple(values.shape)}; for {self} it must end in (3, nodes, {self.size})."
