@@ -1,0 +1,152 @@
+"""Execute one notebook of the book: a script in, an executed notebook out, or a note of what failed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import jupytext
+import nbformat
+import papermill
+import typer
+from filelock import FileLock
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from learndyn.pipeline.errors import PipelineError
+from learndyn.pipeline.profiles import parameters
+from learndyn.pipeline.project import Project
+
+START_TIMEOUT_SECONDS = 300
+REPORTED_VERSIONS = ("learndyn", "torch", "numpy", "scipy", "xarray", "matplotlib")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def execute(project: Project, notebook: str, *, log: Path, threads: int, cell_timeout: int) -> bool:
+    """Execute a notebook under the project's profile and put the result in its place.
+
+    The kernel starts in the notebook's own folder, as in JupyterLab and with ``jupyter-book build .``.
+
+    Args:
+        project: the checkout and the profile.
+        notebook: the notebook's name, such as ``cogo_li2/one_run``.
+        log: where papermill writes while it runs; what a failed run has done is kept there.
+        threads: for numerical libraries, so that notebooks running side by side do not crowd each other out.
+        cell_timeout: seconds that one cell may take.
+
+    Returns:
+        whether all cells ran. If not, ``project.failure(notebook)`` says which one stopped.
+    """
+    source = jupytext.read(project.source(notebook))
+    values = parameters(project, notebook)
+    failure, output = project.failure(notebook), project.executed(notebook)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    failure.unlink(missing_ok=True)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    # A notebook whose build was killed may still be running; it is waited for, so two never write one file.
+    with FileLock(f"{log}.lock"):
+        started = time.monotonic()
+        try:
+            executed = papermill.execute_notebook(
+                source,
+                str(log),
+                parameters=values,
+                cwd=project.source(notebook).parent,
+                progress_bar=False,
+                start_timeout=START_TIMEOUT_SECONDS,
+                execution_timeout=cell_timeout,
+            )
+        except Exception as error:
+            # Whatever stops a notebook (an error in a cell, a dead kernel, a timeout) is reported in one way.
+            note = {"notebook": notebook, "log": str(log), **_what_failed(log, error)}
+            _write(failure, json.dumps(note, indent=2, ensure_ascii=False))
+            return False
+        executed.metadata["learndyn"] = _birth_certificate(project, time.monotonic() - started, threads)
+        _write(log, nbformat.writes(executed))
+        _write(output, nbformat.writes(executed))
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _birth_certificate(project: Project, seconds: float, threads: int) -> dict[str, Any]:
+    return {
+        "profile": project.profile,
+        "seconds": round(seconds, 1),
+        "finished": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "threads": threads,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in REPORTED_VERSIONS},
+        },
+    }
+
+
+def _what_failed(log: Path, error: Exception) -> dict[str, Any]:
+    """Return the cell's number (code cells counted from 1, as a reader does), its first line, a sentence."""
+    if isinstance(error, PapermillExecutionError):
+        sentence = f"{error.ename}: {error.evalue}"
+    else:
+        sentence = f"{type(error).__name__}: {error}"
+    sentence = " ".join(sentence.split())
+    number = 0
+    for cell in nbformat.read(log, as_version=4).cells if log.is_file() else []:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type != "code" or "papermill-error-cell-tag" in tags:
+            continue
+        number += "injected-parameters" not in tags
+        if cell.metadata.get("papermill", {}).get("status") in ("failed", "running"):
+            return {"cell": number, "line": _first_line(cell), "sentence": sentence}
+    return {"cell": None, "line": "", "sentence": sentence}
+
+
+def _first_line(cell: NotebookNode) -> str:
+    lines = [line.strip() for line in cell.source.splitlines()]
+    return next((line for line in lines if line and not line.startswith("#")), "")
+
+
+def main(
+    notebook: str,
+    root: Annotated[Path, typer.Option()],
+    profile: Annotated[str, typer.Option()],
+    log: Annotated[Path, typer.Option()],
+    threads: Annotated[int, typer.Option()] = 1,
+    cell_timeout: Annotated[int, typer.Option()] = 900,
+) -> None:
+    """Execute one notebook; exit code 1 if a cell fails (the note beside the log says which)."""
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    project = Project(root.resolve(), profile)
+    try:
+        done = execute(
+            project, notebook, log=root.resolve() / log, threads=threads, cell_timeout=cell_timeout
+        )
+    except PipelineError as error:
+        _write(
+            project.failure(notebook),
+            json.dumps({"notebook": notebook, "cell": None, "sentence": str(error)}),
+        )
+        done = False
+    if not done:
+        typer.echo(f"  book/{notebook}.py stopped")
+        raise typer.Exit(1)
+    seconds = nbformat.read(project.executed(notebook), as_version=4).metadata["learndyn"]["seconds"]
+    typer.echo(f"  book/{notebook}.py ran in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(typer.run(main))

@@ -1,0 +1,130 @@
+"""The staged book: pages of the checkout, executed notebooks, and a configuration that executes nothing."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from learndyn.pipeline import pages
+from learndyn.pipeline.errors import PipelineError
+from learndyn.pipeline.project import Project
+
+NOTEBOOK_BRANCH = "notebooks"
+"""Branch of the public repository that holds the executed notebooks; the launch buttons point there."""
+STAGED_FILES = ("_toc.yml", "references.bib")
+
+
+def stage(project: Project) -> list[dict[str, Any]]:
+    """Write the staged book anew and return the claims of all its notebooks.
+
+    Raises:
+        PipelineError: a page that ``_toc.yml`` names is not there, or a notebook has not been executed.
+    """
+    folder = project.stage
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in STAGED_FILES:
+        shutil.copy2(project.root / name, folder / name)
+    config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
+    config = staged_config(config, github_address(project.root))
+    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    _copy_pages(project)
+    notebooks = {name: read_executed(project, name) for name in project.notebooks}
+    for name, notebook in notebooks.items():
+        path = folder / "book" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(published(notebook), path)
+    claims = pages.gather_claims(notebooks, project.profile)
+    _fill(project, "scoreboard", pages.scoreboard(claims, notebooks))
+    _fill(project, "gallery", pages.gallery(notebooks, folder / "book" / "gallery_pictures"))
+    _fill(project, "run_times", pages.run_times(notebooks))
+    return claims
+
+
+def _copy_pages(project: Project) -> None:
+    """Copy everything below ``book/`` except the notebooks' sources and what editors leave there."""
+    ignore = shutil.ignore_patterns("*.py", "*.ipynb", ".*", "__pycache__")
+    shutil.copytree(project.root / "book", project.stage / "book", ignore=ignore)
+    for page in project.pages:
+        here = project.root / page
+        if not (here.with_suffix(".md").is_file() or here.with_suffix(".py").is_file()):
+            raise PipelineError(f"_toc.yml names the page {page}, which is not there.")
+
+
+def _fill(project: Project, page: str, content: str) -> None:
+    path = project.stage / "book" / f"{page}.md"
+    if path.is_file():
+        path.write_text(
+            pages.fill(f"book/{page}.md", path.read_text(encoding="utf-8"), content), encoding="utf-8"
+        )
+
+
+def read_executed(project: Project, notebook: str) -> NotebookNode:
+    """Return an executed notebook.
+
+    Raises:
+        PipelineError: it has not been executed.
+    """
+    path = project.executed(notebook)
+    if not path.is_file():
+        raise PipelineError(
+            f"book/{notebook}.py has not been executed under the profile '{project.profile}'."
+        )
+    return nbformat.read(path, as_version=4)
+
+
+def published(notebook: NotebookNode) -> NotebookNode:
+    """Return the notebook as readers see and download it.
+
+    Widget state goes (it would be printed into the page), the code of the cell that papermill injected is
+    folded, and no path of the machine that ran it is left.
+    """
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for key in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(key, None)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+    return notebook
+
+
+def github_address(root: Path) -> str | None:
+    """Return ``https://github.com/<owner>/<name>`` if the checkout's ``origin`` is there, otherwise None."""
+    git = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        answer = subprocess.run(git, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    match = re.fullmatch(
+        r"(?:\w+://)?(?:[^@/]+@)?github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", answer.stdout.strip()
+    )
+    return f"https://github.com/{match[1]}/{match[2]}" if match else None
+
+
+def staged_config(config: dict[str, Any], repository: str | None) -> dict[str, Any]:
+    """Return the configuration of the staged book: nothing is executed, and buttons know the repository.
+
+    Without a public repository there are no launch buttons; the download button is always there.
+    """
+    config = copy.deepcopy(config)
+    config["execute"] = {"execute_notebooks": "off", "stderr_output": config["execute"]["stderr_output"]}
+    config["sphinx"]["config"].pop("nb_custom_formats", None)
+    if repository:
+        config["repository"] = {"url": repository, "branch": NOTEBOOK_BRANCH, "path_to_book": ""}
+        config["launch_buttons"] = {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
+        config["html"]["use_repository_button"] = True
+    return config
