@@ -1,0 +1,225 @@
+"""Training many runs as one program: the loop, its log, what became of each run, and chunks that fit in memory.
+
+Nothing here knows a model. A trainer hands `drive` an object with five small methods (`Program`); its tensors carry
+a leading ``run`` axis, of which rows may disappear while training goes on (runs that diverged).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from learndyn.core import checkpoint as checkpoints
+from learndyn.core.errors import PlainError
+
+
+class EnsembleError(PlainError):
+    """An ensemble that cannot be trained, or, in strict mode, one of whose runs failed."""
+
+
+class RunCode(IntEnum):
+    """What became of a run."""
+
+    OK = 0
+    DIVERGED = 1
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What became of one run: a code, the step at which it was seen (−1 if nothing happened), a sentence."""
+
+    code: RunCode = RunCode.OK
+    step: int = -1
+    sentence: str = "trained to the end"
+
+
+@dataclass
+class Statuses:
+    """The status of each run of an ensemble.
+
+    Parameters
+    ----------
+    names
+        How each run is called in a sentence, e.g. ``"seed 3, weight_decay 1e-4"``.
+    limit
+        A watched quantity above this value (or not finite) means that the run has diverged.
+    strict
+        Raise `EnsembleError` at the first run that diverges instead of going on without it.
+    """
+
+    names: Sequence[str]
+    limit: float = 1e6
+    strict: bool = False
+    _seen: dict[int, tuple[int, float]] = field(default_factory=dict)
+
+    def watch(self, rows: Int[Tensor, " active"], steps: Sequence[int], values: Shaped[Tensor, "active step"]
+              ) -> Int[Tensor, " kept"]:
+        """Mark the runs whose values blew up; return the indices (into ``rows``) of those that go on.
+
+        Parameters
+        ----------
+        rows
+            The ensemble's index of each row of ``values``.
+        steps
+            The step of each column.
+        """
+        values = values.detach().to("cpu", torch.float64)
+        bad = ~(values <= self.limit)  # NaN compares false
+        for row in bad.any(1).nonzero()[:, 0].tolist():
+            column = int(bad[row].int().argmax())
+            run = int(rows[row])
+            self._seen[run] = (steps[column], float(values[row, column]))
+            if self.strict:
+                raise EnsembleError(f"{self.names[run]}: {self[run].sentence}")
+        return (~bad.any(1)).nonzero()[:, 0]
+
+    def __getitem__(self, run: int) -> RunStatus:
+        if run not in self._seen:
+            return RunStatus()
+        step, value = self._seen[run]
+        return RunStatus(RunCode.DIVERGED, step, f"diverged: the training loss was {value:.3g} at step {step}")
+
+    def __iter__(self) -> Iterator[RunStatus]:
+        return (self[run] for run in range(len(self.names)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Flat tensors for a checkpoint."""
+        runs = sorted(self._seen)
+        return {
+            "run": torch.tensor(runs, dtype=torch.int64),
+            "step": torch.tensor([self._seen[r][0] for r in runs], dtype=torch.int64),
+            "value": torch.tensor([self._seen[r][1] for r in runs], dtype=torch.float64),
+        }
+
+    def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
+        """Put back what `state_dict` gave."""
+        columns = zip(flat["run"].tolist(), flat["step"].tolist(), flat["value"].tolist(), strict=True)
+        self._seen = {run: (step, value) for run, step, value in columns}
+
+
+class Logbook:
+    """Quantities of an ensemble at logged steps, kept on the device: ``[run, logged step, ...]``, NaN if unset."""
+
+    def __init__(self, runs: int, steps: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.steps = tuple(steps)
+        self.values: dict[str, Tensor] = {}
+        self._column = {step: i for i, step in enumerate(self.steps)}
+        self._runs, self._device = runs, device
+
+    def record(self, step: int, rows: Int[Tensor, " active"], **values: Shaped[Tensor, "active ..."]) -> None:
+        """Store values of the runs ``rows`` at a logged step."""
+        for name, value in values.items():
+            if name not in self.values:
+                shape = (self._runs, len(self.steps), *value.shape[1:])
+                dtype = value.dtype if value.is_floating_point() or value.is_complex() else torch.float32
+                self.values[name] = torch.full(shape, torch.nan, dtype=dtype, device=self._device)
+            target = self.values[name]
+            target[rows, self._column[step]] = value.to(target.dtype)
+
+    def between(self, first: int, last: int) -> slice:
+        """The columns of the logged steps in first ≤ step < last."""
+        inside = [i for i, step in enumerate(self.steps) if first <= step < last]
+        return slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
+
+
+class Program(Protocol):
+    """What `drive` needs of a trainer."""
+
+    def advance(self, step: int, *, logged: bool) -> None:
+        """One training step, in place; first write to the log if asked for. No copy to the host in here."""
+
+    def maintain(self, step: int) -> bool:
+        """Housekeeping between steps (divergence, compaction); false if no run is left to train."""
+
+    def finish(self, step: int) -> None:
+        """Log the final state."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that decides the rest of the trajectory and the result, as flat tensors."""
+
+    def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
+        """Put back what `state_dict` gave."""
+
+
+def drive(program: Program, *, steps: int, logged: Collection[int], maintain_every: int = 100,
+          checkpoint: Path | None = None, checkpoint_every: int = 1000, identity: str = "",
+          bar: tqdm | None = None) -> None:
+    """Train for ``steps`` steps, or go on from ``checkpoint`` if that file is there.
+
+    Maintenance and checkpoints come before the step that they are named after. A finished training leaves a
+    checkpoint of its end, so that doing it again only reads that file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or of another training than ``identity``.
+    """
+    start = 0
+    if checkpoint is not None and checkpoint.exists():
+        state, start = checkpoints.load(checkpoint, identity=identity)
+        program.load_state_dict(state)
+        if bar is not None:
+            bar.update(start)
+        if start > steps:  # written after `finish`
+            return
+    logged = frozenset(logged)
+    for step in range(start, steps):
+        if step > start and step % maintain_every == 0 and not program.maintain(step):
+            if bar is not None:
+                bar.update(steps - step)
+            break
+        if checkpoint is not None and step > start and step % checkpoint_every == 0:
+            checkpoints.save(checkpoint, program.state_dict(), identity=identity, step=step)
+        program.advance(step, logged=step in logged)
+        if bar is not None:
+            bar.update()
+    program.finish(steps)
+    if checkpoint is not None:
+        checkpoints.save(checkpoint, program.state_dict(), identity=identity, step=steps + 1)
+
+
+def chunks(runs: int, bytes_per_run: int, max_memory: int | None) -> list[range]:
+    """Split runs 0 … runs−1 into equal consecutive parts that fit ``max_memory`` bytes each.
+
+    Raises
+    ------
+    EnsembleError
+        If not even one run fits.
+    """
+    if max_memory is None:
+        return [range(runs)]
+    fit = max_memory // bytes_per_run
+    if fit < 1:
+        raise EnsembleError(
+            f"one run needs about {bytes_per_run / 2**20:.1f} MiB, more than max_memory = "
+            f"{max_memory / 2**20:.1f} MiB"
+        )
+    count = -(-runs // fit)
+    bounds = [round(i * runs / count) for i in range(count + 1)]
+    return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def chunk_path(path: Path | str | None, chunk: range, runs: int) -> Path | None:
+    """The checkpoint file of one chunk: ``path`` itself if the ensemble is whole."""
+    if path is None:
+        return None
+    path = Path(path)
+    if len(chunk) == runs:
+        return path
+    return path.with_name(f"{path.stem}.runs{chunk.start}-{chunk.stop - 1}{path.suffix}")
+
+
+@contextmanager
+def progress_bar(total: int, *, show: bool, unit: str = "step") -> Iterator[tqdm]:
+    """A bar with rate and time left that is gone when it is done; with ``show=False`` it never was there."""
+    with tqdm(total=total, disable=not show, leave=False, unit=unit, unit_scale=True) as bar:
+        yield bar
