@@ -102,6 +102,7 @@ def test_provenance() -> None:
     assert made["learndyn_version"] == "0.1.0"
     assert made["wall_seconds"] == 2.0
     assert "thread" in made["device"]
+    assert provenance(config, "NVIDIA H200 (140 GiB), CPU", 1)["device"] == "NVIDIA H200 (140 GiB), CPU"
     assert re.fullmatch(r"unknown|[0-9a-f]{40}(-dirty)?", made["learndyn_commit"])
     age = datetime.now(UTC) - datetime.fromisoformat(made["created_utc"])
     assert -1 < age.total_seconds() < 60

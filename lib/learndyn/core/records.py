@@ -42,7 +42,8 @@ def provenance(
 
     Holds the config as one JSON text with its SHA-256 and class, the versions of learndyn (with the commit
     of its checkout, `-dirty` if the package differs from it, `unknown` outside one), torch, NumPy and Python,
-    the device in words, the wall time in seconds and the UTC time of creation.
+    the device in words, the wall time in seconds and the UTC time of creation. A text that names no torch
+    device is taken as those words (a sweep joins the devices of its parts).
     """
     return {
         "config": config.to_json(),
@@ -53,7 +54,7 @@ def provenance(
         "torch_version": str(torch.__version__),
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
-        "device": describe_device(device),
+        "device": _device_in_words(device),
         "wall_seconds": float(wall_seconds),
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -182,6 +183,14 @@ def _attributes(dataset: xr.Dataset) -> Iterator[tuple[str, str, Any]]:
     for variable, array in dataset.variables.items():
         for name, value in array.attrs.items():
             yield f"{variable!r}", str(name), value
+
+
+def _device_in_words(device: torch.device | str) -> str:
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        return str(device)
+    return describe_device(place)
 
 
 def _version() -> str:
