@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 from learndyn.pipeline.errors import PipelineError
 from learndyn.pipeline.profiles import check_profile
 from learndyn.pipeline.project import QUICK, Project, find_root
+from learndyn.pipeline.site import site_failure
 
 
 def snakemake(project: Project, *arguments: str) -> bool:
@@ -49,6 +49,7 @@ def main(
     builds = project.root / "_build"
     builds.mkdir(exist_ok=True)
     with _wait_for(FileLock(builds / ".book.lock")):
+        site_failure(project).unlink(missing_ok=True)
         if not (project.html / "index.html").is_file():
             (project.build / "site.done").unlink(missing_ok=True)
         made = snakemake(project)
@@ -84,7 +85,7 @@ def report_failures(project: Project) -> None:
         typer.echo(f"\nbook/{notebook}.py stopped{where}\n  {note['sentence']}", err=True)
         if note.get("log"):
             typer.echo(f"  what it did until then: {note['log']}", err=True)
-    site = project.build / "logs" / "site.failure.txt"
+    site = site_failure(project)
     if site.is_file():
         seen = True
         typer.echo(f"\n{site.read_text(encoding='utf-8').strip()}", err=True)
@@ -98,28 +99,8 @@ def report_failures(project: Project) -> None:
 
 def report_site(project: Project) -> None:
     """Print the claims, and where the site is."""
-    claims = json.loads((project.html / "claims.json").read_text(encoding="utf-8"))
-    typer.echo(claims_table(claims, shutil.get_terminal_size((110, 24)).columns))
+    from learndyn.core.claims import text_table
+
+    typer.echo(text_table(json.loads((project.html / "claims.json").read_text(encoding="utf-8"))))
     serve = "make serve" if project.profile == QUICK else f"make serve PROFILE={project.profile}"
     typer.echo(f"\nThe book: {(project.html / 'index.html').as_uri()}\n  or over http: {serve}")
-
-
-def claims_table(claims: list[dict[str, object]], width: int) -> str:
-    """Return the claims as lines of text."""
-    from learndyn.pipeline.pages import verdict_counts
-
-    rows = [
-        (
-            str(c["verdict"]),
-            str(c["source"]),
-            str(c.get("statement") or c["id"]),
-            str(c["published"]),
-            str(c["ours"]),
-        )
-        for c in claims
-    ]
-    lines = [
-        f"  {verdict:27} {source:12} {what}: {paper} / {ours}"[:width]
-        for verdict, source, what, paper, ours in rows
-    ]
-    return "\n".join([f"Claims ({verdict_counts(claims)}):", *lines])

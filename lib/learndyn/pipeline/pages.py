@@ -5,21 +5,17 @@ In the checkout each of these pages holds, between two comment lines, a sentence
 
 from __future__ import annotations
 
-import html
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nbformat import NotebookNode
 
+from learndyn.core import claims
 from learndyn.core.plotting import gather_figures
 from learndyn.pipeline.errors import PipelineError
 
 BEGIN, END = "% filled by the build: begin", "% filled by the build: end"
-CLAIMS_MIME = "application/vnd.learndyn.claims+json"
-VERDICTS = ("reproduced", "reproduced at smaller scale", "not reproduced", "needs paper profile")
 
 Notebooks = Mapping[str, NotebookNode]
 """Executed notebooks under their names, in reading order."""
@@ -52,62 +48,30 @@ def gather_claims(notebooks: Notebooks, profile: str) -> list[dict[str, Any]]:
     return [
         {**record, "profile": profile, "notebook": f"book/{name}.py"}
         for name, notebook in notebooks.items()
-        for cell in notebook.cells
-        for output in cell.get("outputs", ())
-        for record in output.get("data", {}).get(CLAIMS_MIME, ())
+        for record in claims.collect(notebook)
     ]
 
 
-def verdict_counts(claims: Sequence[Mapping[str, Any]]) -> str:
-    """Return how many claims have each verdict, as a phrase: ``12 reproduced, 1 not reproduced``."""
-    counts = Counter(claim["verdict"] for claim in claims)
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]) or "no claims"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        value = f"{value:.4g}"
-    return html.escape("" if value is None else str(value))
-
-
-def scoreboard(claims: Sequence[Mapping[str, Any]], notebooks: Notebooks) -> str:
-    """Return the scoreboard: per chapter, every claim with the paper's value beside ours."""
-    if not claims:
-        return "No notebook of this build holds a table of claims."
+def scoreboard(records: Sequence[Mapping[str, Any]], notebooks: Notebooks) -> str:
+    """Return the scoreboard: per chapter and notebook, every claim with the paper's value beside ours."""
     parts = []
-    for chapter, group in groupby(
-        sorted(claims, key=lambda claim: claim["chapter"]), lambda claim: claim["chapter"]
-    ):
-        rows = list(group)
-        parts += [
-            f"## {chapter}",
-            f"{len(rows)} claims: {verdict_counts(rows)}.",
-            _claims_table(rows, notebooks),
-        ]
-    return "\n\n".join(parts)
+    for chapter in dict.fromkeys(name.split("/")[0] for name in notebooks):
+        tables = []
+        for name in (name for name in notebooks if name.split("/")[0] == chapter):
+            rows = [dict(record) for record in records if record["notebook"] == f"book/{name}.py"]
+            if rows:
+                link = f"### [{title(notebooks[name], name)}]({name}.ipynb)"
+                tables.append(f"{link}\n\n```{{raw}} html\n{claims.render_table(rows)}\n```")
+        if tables:
+            rows = [record for record in records if record["notebook"].split("/")[1] == chapter]
+            parts += [f"## {chapter_title(rows, chapter)}", f"{claims.summary(rows)}.", *tables]
+    return "\n\n".join(parts) or "No notebook of this build holds a table of claims."
 
 
-def _claims_table(claims: Sequence[Mapping[str, Any]], notebooks: Notebooks) -> str:
-    rows = []
-    for claim in claims:
-        name = str(claim["notebook"]).removeprefix("book/").removesuffix(".py")
-        address = f"{name}.html#{claim.get('anchor', '')}".removesuffix("#")
-        verdict = _text(claim["verdict"])
-        cells = (
-            f'<td data-label="Source">{_text(claim["source"])}</td>',
-            f'<td data-label="Claim">{_text(claim.get("statement") or claim["id"])} '
-            f'<a href="{address}">{_text(title(notebooks[name], name))}</a></td>',
-            f'<td data-label="Published">{_text(claim["published"])}</td>',
-            f'<td data-label="Ours">{_text(claim["ours"])}</td>',
-            f'<td data-label="Tolerance">{_text(claim["tolerance"])}</td>',
-            f'<td data-label="Verdict" data-verdict="{verdict}">{verdict}</td>',
-        )
-        rows.append(f'<tr id="{_text(claim["id"])}">{"".join(cells)}</tr>')
-    head = "".join(
-        f"<th>{name}</th>" for name in ("Source", "Claim", "Published", "Ours", "Tolerance", "Verdict")
-    )
-    table = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody>"
-    return f'```{{raw}} html\n<table class="learndyn-claims">\n{table}\n</table>\n```'
+def chapter_title(records: Sequence[Mapping[str, Any]], folder: str) -> str:
+    """Return what the chapter's ledgers call it, or its folder's name if they disagree."""
+    names = {record["chapter"] for record in records}
+    return names.pop() if len(names) == 1 else folder
 
 
 def gallery(notebooks: Notebooks, pictures: Path) -> str:
