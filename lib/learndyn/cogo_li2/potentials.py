@@ -85,7 +85,7 @@ def loss_budget(
               + |r_{00k} + ½ (S_{a,0,k} + S_{b,0,k})|²
               + Σ_{m≠0} ( |r_{m0k} + ½ S_{a,m,k}|² + |r_{0mk} + ½ S_{b,m,k}|² ) },
 
-    the four lines being R_g, R_c, R_n and R_*. This is exact for any network. The paper states it for
+    the four terms being R_g, R_c, R_n and R_*. This is exact for any network. The paper states it for
     networks without k = 0 components, where r_{m0k} = r_{0mk} = r_{00k} = 0: ``include_dc=False`` evaluates
     that form (it leaves out the k = 0 components of w_a and w_b and is off by 1 % to 20 % where they
     matter).
