@@ -82,7 +82,7 @@ def figure3_curves() -> xr.Dataset:
 
 
 def figure3_potentials() -> xr.Dataset:
-    """The sum-potential curves of Figure 3, paper normalisation, named as in ``potentials.figure3_summaries``.
+    """The sum-potential curves of Figure 3 (paper normalisation), named as ``potentials.figure3_summaries``.
 
     ``diagonal_sum``, ``off_diagonal_sum``, ``alive_nodes`` over ``epoch``; ``bias_potential``,
     ``square_potential``, ``square_potential_as_plotted`` and ``order`` over ``epoch, frequency``.
@@ -113,7 +113,7 @@ def figure3_potentials() -> xr.Dataset:
 
 
 def figure4() -> pd.DataFrame:
-    """Order counts pooled over five seeds (digitised, ±1): a row per ``d, hidden_size, weight_decay, order``."""
+    """Order counts pooled over five seeds (digitised, ±1), by ``d, hidden_size, weight_decay, order``."""
     frame = _frame("fig4_order_counts.csv").rename(columns={"q": "hidden_size", "wd": "weight_decay"})
     orders = [column for column in frame if column.startswith("order")]
     tidy = frame.melt(["d", "hidden_size", "weight_decay"], orders, var_name="order", value_name="count")
