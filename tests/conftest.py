@@ -1,4 +1,7 @@
-"""A small book to build: this checkout's pipeline, configuration and pages with two tiny notebooks."""
+"""Defaults for all tests, and a small book to build: this checkout's pipeline with two tiny notebooks.
+
+The package must not be imported here: its shape checks are hooked in later.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,16 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Two cores are the smallest machine on which the tests must be quick; torch and NumPy read these when first
+# imported, and every child process inherits them.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ["MPLBACKEND"] = "Agg"
+
+settings.register_profile("learndyn", deadline=None)  # the first call of a torch function is slow
+settings.load_profile("learndyn")
 
 ROOT = Path(__file__).parents[1]
 COPIED_FILES = ("Snakefile", "_config.yml", "references.bib", "constraints.txt")
