@@ -1,8 +1,8 @@
 """Where a run starts: its initial weights and its train split, in two random-number modes.
 
-``vectorised`` draws each run from streams of its own seed. ``published`` repeats what the authors' script does
-with torch's, NumPy's and scikit-learn's generators (CoGO, section 4), without touching any global generator; it
-gives the published runs to float32 rounding.
+``vectorised`` draws each run from streams of its own seed. ``published`` repeats what the authors' script
+does with torch's, NumPy's and scikit-learn's generators (CoGO, section 4), without touching any global
+generator; it gives the published runs to float32 rounding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def initial_weights(seed: int, size: int, hidden_size: int, rng: str) -> Float[T
         torch.nn.init.normal_(torch.empty(d, d), generator=stream)
         shapes = (q, d), (q, d), (d, q)
         a, b, c = (
-            torch.nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5), generator=stream) for shape in shapes
+            torch.nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5), generator=stream)
+            for shape in shapes
         )
         return torch.stack([a, b, c.T])
     stream = generator(seed, "weights")
@@ -41,7 +42,9 @@ def train_cells(seed: int, size: int, test_size: float, rng: str) -> Bool[Tensor
         _, held_out = train_test_split(range(cells), test_size=test_size, random_state=seed)
         held_out = torch.tensor(held_out)
     else:
-        held_out = torch.randperm(cells, generator=generator(seed, "split"))[: held_out_count(size, test_size)]
+        held_out = torch.randperm(cells, generator=generator(seed, "split"))[
+            : held_out_count(size, test_size)
+        ]
     mask = torch.ones(cells, dtype=torch.bool)
     mask[held_out] = False
     return mask.view(size, size)

@@ -2,10 +2,10 @@
 
 q hidden nodes, no biases, weights ``[*batch, part, node, element]`` with parts a, b, c:
 
-    h_j(x, y) = σ(w_a[j, x] + w_b[j, y]),    o_z(x, y) = Σ_j w_c[z, j] h_j(x, y),    label = x·y (the group product).
+    h_j(x, y) = σ(w_a[j, x] + w_b[j, y]),    o_z(x, y) = Σ_j w_c[z, j] h_j(x, y),    label(x, y) = x·y.
 
-Written with plain tensor operations, so that autograd differentiates it. The whole table of d² pairs is evaluated at
-once; memory is q·d² per network.
+Written with plain tensor operations, so that autograd differentiates it. The whole table of d² pairs is
+evaluated at once; memory is q·d² per network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def projected_mse(
     labels: Int[Tensor, "element element"],
     cells: Bool[Tensor, "*batch element element"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """ℓ = mean over the chosen cells of ‖P o − P e_label‖², P = I − (1/d)11ᵀ; the zero function has (d−1)/d."""
+    """ℓ = mean over the chosen cells of ‖P o − P e_label‖², with P = I − (1/d)11ᵀ; (d−1)/d for o = 0."""
     targets = torch.nn.functional.one_hot(labels, labels.shape[0]).to(outputs.dtype)
     difference = outputs - targets
     difference = difference - difference.mean(-1, keepdim=True)
@@ -50,7 +50,7 @@ def cross_entropy(
     labels: Int[Tensor, "element element"],
     cells: Bool[Tensor, "*batch element element"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Mean over the chosen cells of −log softmax(o)_label; the zero function has log d."""
+    """Mean over the chosen cells of −log softmax(o)_label; log d for o = 0."""
     log_probability = torch.log_softmax(outputs, -1)
     at_label = torch.take_along_dim(log_probability, labels.expand(outputs.shape[:-1])[..., None], -1)
     return _mean_over(-at_label[..., 0], cells)

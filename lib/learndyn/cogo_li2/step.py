@@ -1,15 +1,15 @@
 """The fast training step: loss and gradient of an ensemble over the whole d×d table, written by hand.
 
-Every pair (x, y) of the group is a cell of a table, so no input is one-hot and nothing is gathered: the hidden
-pre-activation is the broadcast sum w_a[x] + w_b[y]. A train split is a weight per cell that is zero where the cell
-is held out, which makes the test metrics a by-product of the same forward pass. Three matrix products remain,
-each of 2·d²·q·d operations: outputs, gradient of w_c, gradient of the hidden layer.
+Every pair (x, y) of the group is a cell of a table, so no input is one-hot and nothing is gathered: the
+hidden pre-activation is the broadcast sum w_a[x] + w_b[y]. A train split is a weight per cell that is zero
+where the cell is held out, which makes the test metrics a by-product of the same forward pass. Three matrix
+products remain, each of 2·d²·q·d operations: outputs, gradient of w_c, gradient of the hidden layer.
 
-The table is walked in blocks of x-rows that fit the processor's cache, forward and backward in one go: nothing of
-size d²·q is ever written to memory. That is possible because the loss is a sum over cells.
+The table is walked in blocks of x-rows that fit the processor's cache, forward and backward in one go:
+nothing of size d²·q is ever written to memory. That is possible because the loss is a sum over cells.
 
-Inside this module (and the trainer's loop) weights are ``[run, part, element, node]``, with nodes last, so that
-the inner loops run over contiguous nodes. The rest of the chapter uses ``[run, part, node, element]``.
+Inside this module (and the trainer's loop) weights are ``[run, part, element, node]``, with nodes last, so
+that the inner loops run over contiguous nodes. The rest of the chapter uses ``[run, part, node, element]``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Elements of one hidden block. Two blocks of float32 take 3.6 MB: about the second-level caches of two cores, and
-# still large enough that the matrix products run at full speed. On a GPU blocks only bound the memory.
+# Elements of one hidden block. Two blocks of float32 take 3.6 MB: about the second-level caches of two
+# cores, and still large enough that the matrix products run at full speed. On a GPU blocks only bound the
+# memory.
 CPU_BLOCK = 450_000
 CUDA_BLOCK = 1 << 28
 
@@ -37,7 +38,7 @@ class Metrics(NamedTuple):
     test_accuracy: Float[Tensor, " run"]
 
 
-# --- activations: fill ``hidden`` from ``pre``; then turn ``grad`` (of the hidden values) into that of ``pre`` ---
+# Activations: forward fills ``hidden`` from ``pre``; backward turns the gradient of the one into the other's.
 
 
 def _sqr(pre: Tensor, hidden: Tensor) -> None:
@@ -91,22 +92,25 @@ ACTIVATIONS: dict[str, Activation] = {
 class GridStep:
     """Loss and gradient of an ensemble on a d×d table of labels.
 
-    Parameters
-    ----------
-    labels
-        ``[element, element]``, the group's addition table.
-    train_mask
-        ``[run, element, element]``, true where run r trains; None trains on the full table.
-    activation, loss
-        Names: sqr, relu, silu, relusqr; projected_mse (CoGO, section 2) or cross_entropy.
-    block_elements
-        Upper limit on runs × rows × d × nodes of one hidden block; None picks one for the device.
+    Args:
+        labels: ``[element, element]``, the group's addition table.
+        train_mask: ``[run, element, element]``, true where run r trains; None trains on the full table.
+        activation, loss: sqr, relu, silu, relusqr; projected_mse (CoGO, section 2) or cross_entropy.
+        block_elements: upper limit on the numbers in one hidden block; None picks one for the device.
     """
 
-    def __init__(self, labels: Int[Tensor, "element element"], train_mask: Bool[Tensor, "run element element"] | None,
-                 *, runs: int, activation: str = "sqr", loss: str = "projected_mse",
-                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
-                 block_elements: int | None = None) -> None:
+    def __init__(
+        self,
+        labels: Int[Tensor, "element element"],
+        train_mask: Bool[Tensor, "run element element"] | None,
+        *,
+        runs: int,
+        activation: str = "sqr",
+        loss: str = "projected_mse",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        block_elements: int | None = None,
+    ) -> None:
         self.size = labels.shape[0]
         self.labels = labels.to(device)
         self.activation, self.loss = ACTIVATIONS[activation], loss
@@ -130,7 +134,7 @@ class GridStep:
         self._shape = None
 
     def _allocate(self, runs: int, nodes: int) -> None:
-        """Block sizes and buffers for this many runs and nodes; done again only when compaction shrinks them."""
+        """Block sizes and buffers; done again only when compaction changes the number of nodes or runs."""
         d = self.size
         row = d * max(nodes, d)  # one x-row of one run, of hidden values or of outputs
         self.rows = max(1, min(d, self.block_elements // row))

@@ -28,10 +28,8 @@ class CheckpointError(PlainError):
 def save(path: Path | str, tensors: Mapping[str, Tensor], *, identity: str, step: int) -> None:
     """Write ``tensors`` as the state before ``step`` of the training described by ``identity``.
 
-    Parameters
-    ----------
-    identity
-        The config (and whatever else decides the trajectory) as text; `load` wants the same text.
+    Args:
+        identity: the config (and whatever else decides the trajectory) as text; `load` wants the same text.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,20 +41,20 @@ def save(path: Path | str, tensors: Mapping[str, Tensor], *, identity: str, step
     try:
         save_file(plain, temporary, metadata={"format": FORMAT, "identity": identity, "step": str(step)})
         os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def load(path: Path | str, *, identity: str, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], int]:
+def load(
+    path: Path | str, *, identity: str, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], int]:
     """The tensors and the step that `save` wrote.
 
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, truncated, no checkpoint of ours, or one of another config.
+    Raises:
+        CheckpointError: if the file is missing, truncated, no checkpoint of ours, or one of another config.
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:

@@ -1,11 +1,13 @@
-"""Training many runs as one program: the loop, its log, what became of each run, and chunks that fit in memory.
+"""Training many runs as one program: the loop, its log, what became of each run, chunks that fit memory.
 
-Nothing here knows a model. A trainer hands `drive` an object with five small methods (`Program`); its tensors carry
-a leading ``run`` axis, of which rows may disappear while training goes on (runs that diverged).
+Nothing here knows a model. A trainer hands `drive` an object with five small methods (`Program`); its
+tensors carry a leading ``run`` axis, of which rows may disappear while training goes on (runs that
+diverged).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,14 +48,10 @@ class RunStatus:
 class Statuses:
     """The status of each run of an ensemble.
 
-    Parameters
-    ----------
-    names
-        How each run is called in a sentence, e.g. ``"seed 3, weight_decay 1e-4"``.
-    limit
-        A watched quantity above this value (or not finite) means that the run has diverged.
-    strict
-        Raise `EnsembleError` at the first run that diverges instead of going on without it.
+    Args:
+        names: how each run is called in a sentence, e.g. ``"seed 3, weight_decay 1e-4"``.
+        limit: A watched quantity above this value (or not finite) means that the run has diverged.
+        strict: raise `EnsembleError` at the first run that diverges instead of going on without it.
     """
 
     names: Sequence[str]
@@ -61,16 +59,14 @@ class Statuses:
     strict: bool = False
     _seen: dict[int, tuple[int, float]] = field(default_factory=dict)
 
-    def watch(self, rows: Int[Tensor, " active"], steps: Sequence[int], values: Shaped[Tensor, "active step"]
-              ) -> Int[Tensor, " kept"]:
+    def watch(
+        self, rows: Int[Tensor, " active"], steps: Sequence[int], values: Shaped[Tensor, "active step"]
+    ) -> Int[Tensor, " kept"]:
         """Mark the runs whose values blew up; return the indices (into ``rows``) of those that go on.
 
-        Parameters
-        ----------
-        rows
-            The ensemble's index of each row of ``values``.
-        steps
-            The step of each column.
+        Args:
+            rows: the ensemble's index of each row of ``values``.
+            steps: the step of each column.
         """
         values = values.detach().to("cpu", torch.float64)
         bad = ~(values <= self.limit)  # NaN compares false
@@ -86,7 +82,9 @@ class Statuses:
         if run not in self._seen:
             return RunStatus()
         step, value = self._seen[run]
-        return RunStatus(RunCode.DIVERGED, step, f"diverged: the training loss was {value:.3g} at step {step}")
+        return RunStatus(
+            RunCode.DIVERGED, step, f"diverged: the training loss was {value:.3g} at step {step}"
+        )
 
     def __iter__(self) -> Iterator[RunStatus]:
         return (self[run] for run in range(len(self.names)))
@@ -107,7 +105,7 @@ class Statuses:
 
 
 class Logbook:
-    """Quantities of an ensemble at logged steps, kept on the device: ``[run, logged step, ...]``, NaN if unset."""
+    """Quantities of an ensemble at logged steps, on the device: ``[run, logged step, ...]``, else NaN."""
 
     def __init__(self, runs: int, steps: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.steps = tuple(steps)
@@ -150,18 +148,24 @@ class Program(Protocol):
         """Put back what `state_dict` gave."""
 
 
-def drive(program: Program, *, steps: int, logged: Collection[int], maintain_every: int = 100,
-          checkpoint: Path | None = None, checkpoint_every: int = 1000, identity: str = "",
-          bar: tqdm | None = None) -> None:
+def drive(
+    program: Program,
+    *,
+    steps: int,
+    logged: Collection[int],
+    maintain_every: int = 100,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 1000,
+    identity: str = "",
+    bar: tqdm | None = None,
+) -> None:
     """Train for ``steps`` steps, or go on from ``checkpoint`` if that file is there.
 
     Maintenance and checkpoints come before the step that they are named after. A finished training leaves a
     checkpoint of its end, so that doing it again only reads that file.
 
-    Raises
-    ------
-    CheckpointError
-        If the file is damaged or of another training than ``identity``.
+    Raises:
+        CheckpointError: if the file is damaged or of another training than ``identity``.
     """
     start = 0
     if checkpoint is not None and checkpoint.exists():
@@ -190,10 +194,8 @@ def drive(program: Program, *, steps: int, logged: Collection[int], maintain_eve
 def chunks(runs: int, bytes_per_run: int, max_memory: int | None) -> list[range]:
     """Split runs 0 … runs−1 into equal consecutive parts that fit ``max_memory`` bytes each.
 
-    Raises
-    ------
-    EnsembleError
-        If not even one run fits.
+    Raises:
+        EnsembleError: if not even one run fits.
     """
     if max_memory is None:
         return [range(runs)]
@@ -205,7 +207,7 @@ def chunks(runs: int, bytes_per_run: int, max_memory: int | None) -> list[range]
         )
     count = -(-runs // fit)
     bounds = [round(i * runs / count) for i in range(count + 1)]
-    return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [range(a, b) for a, b in itertools.pairwise(bounds)]
 
 
 def chunk_path(path: Path | str | None, chunk: range, runs: int) -> Path | None:

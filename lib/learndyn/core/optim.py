@@ -4,8 +4,8 @@ An ensemble trains as one tensor program: parameter ``i`` of all runs is one ten
 updated in place by a handful of kernels, whatever the number of runs. The update rules are those of
 :mod:`torch.optim`; the tests follow both step by step.
 
-State can be cut down while training goes on (`BatchedOptimizer.take`): runs that diverged, or network nodes that
-died, are dropped together with their moments.
+State can be cut down while training goes on (`BatchedOptimizer.take`): runs that diverged, or network nodes
+that died, are dropped together with their moments.
 """
 
 from __future__ import annotations
@@ -23,12 +23,9 @@ Params = Sequence[Tensor]
 class BatchedOptimizer:
     """What all batched optimisers share: parameters, per-run hyperparameters, state that can be cut.
 
-    Parameters
-    ----------
-    params
-        Tensors ``[run, ...]``, all with the same number of runs; `step` changes them in place.
-    hyper
-        Hyperparameters by name; a float (same for all runs) or a vector ``[run]``.
+    Args:
+        params: tensors ``[run, ...]``, all with the same number of runs; `step` changes them in place.
+        hyper: hyperparameters by name; a float (same for all runs) or a vector ``[run]``.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -70,21 +67,17 @@ class BatchedOptimizer:
     def momentum_travel(self) -> list[Tensor]:
         """How far each entry would still move by its momentum alone if its gradient were zero from now on.
 
-        Shapes of the parameters. An upper bound; used to tell a node that is at rest from one that passes by zero.
+        Shaped like the parameters; an upper bound. It tells an entry at rest from one that passes by zero.
         """
         raise NotImplementedError
 
     def take(self, params: Params, select: Callable[[Tensor], Tensor], runs: Tensor | None = None) -> None:
         """Continue on other parameters, with the state cut in the same way.
 
-        Parameters
-        ----------
-        params
-            The new parameter tensors, e.g. ``[select(p) for p in old]``.
-        select
-            Applied to each state tensor (shaped like its parameter); drops runs or entries.
-        runs
-            Indices of the runs that remain, ``None`` if all do.
+        Args:
+            params: the new parameter tensors, e.g. ``[select(p) for p in old]``.
+            select: applied to each state tensor (shaped like its parameter); drops runs or entries.
+            runs: indices of the runs that remain, ``None`` if all do.
         """
         self.params = list(params)
         self.state = {slot: [select(t) for t in tensors] for slot, tensors in self.state.items()}
@@ -109,7 +102,9 @@ class BatchedOptimizer:
             for i, tensor in enumerate(tensors):
                 saved = flat[f"{slot}.{i}"]
                 if saved.shape != tensor.shape:
-                    raise ValueError(f"state {slot}.{i} has shape {tuple(saved.shape)}, not {tuple(tensor.shape)}")
+                    raise ValueError(
+                        f"state {slot}.{i} has shape {tuple(saved.shape)}, not {tuple(tensor.shape)}"
+                    )
                 tensor.copy_(saved)
 
 
@@ -119,8 +114,16 @@ class BatchedAdam(BatchedOptimizer):
     slots = ("exp_avg", "exp_avg_sq")
     decoupled: ClassVar[bool] = False
 
-    def __init__(self, params: Params, *, lr: PerRun = 1e-3, weight_decay: PerRun = 0.0,
-                 beta1: PerRun = 0.9, beta2: PerRun = 0.999, eps: PerRun = 1e-8) -> None:
+    def __init__(
+        self,
+        params: params,
+        *,
+        lr: PerRun = 1e-3,
+        weight_decay: PerRun = 0.0,
+        beta1: PerRun = 0.9,
+        beta2: PerRun = 0.999,
+        eps: PerRun = 1e-8,
+    ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
 
     def _denominator(self, index: int) -> Tensor:
@@ -160,8 +163,16 @@ class BatchedAdamW(BatchedAdam):
 
     decoupled = True
 
-    def __init__(self, params: Params, *, lr: PerRun = 1e-3, weight_decay: PerRun = 1e-2,
-                 beta1: PerRun = 0.9, beta2: PerRun = 0.999, eps: PerRun = 1e-8) -> None:
+    def __init__(
+        self,
+        params: params,
+        *,
+        lr: PerRun = 1e-3,
+        weight_decay: PerRun = 1e-2,
+        beta1: PerRun = 0.9,
+        beta2: PerRun = 0.999,
+        eps: PerRun = 1e-8,
+    ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
 
 
@@ -170,8 +181,16 @@ class BatchedSGD(BatchedOptimizer):
 
     slots = ("momentum_buffer",)
 
-    def __init__(self, params: Params, *, lr: PerRun = 1e-3, weight_decay: PerRun = 0.0, momentum: PerRun = 0.0,
-                 dampening: PerRun = 0.0, nesterov: bool = False) -> None:
+    def __init__(
+        self,
+        params: params,
+        *,
+        lr: PerRun = 1e-3,
+        weight_decay: PerRun = 0.0,
+        momentum: PerRun = 0.0,
+        dampening: PerRun = 0.0,
+        nesterov: bool = False,
+    ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum, dampening=dampening)
         self.nesterov = nesterov
         # Without momentum, torch does not look at dampening at all.
@@ -197,14 +216,12 @@ class BatchedSGD(BatchedOptimizer):
 class BatchedMuon(BatchedOptimizer):
     """Muon (orthogonalised momentum), as `torch.optim.Muon`; the last two axes of a parameter are the matrix.
 
-    Parameters
-    ----------
-    transposed
-        For each parameter whether its last two axes hold the *transpose* of the (output, input) matrix that
-        `torch.nn.Linear` would hold; it decides the learning-rate adjustment √max(1, outputs/inputs).
-    newton_schulz_dtype
-        Precision of the orthogonalisation. bfloat16 as in torch; None computes in the parameter's own
-        precision, which keeps an ensemble equal to its runs trained alone.
+    Args:
+        transposed: for each parameter whether its last two axes hold the *transpose* of the (output, input)
+            matrix that `torch.nn.Linear` would hold; it decides the learning-rate adjustment √max(1,
+            outputs/inputs).
+        newton_schulz_dtype: precision of the orthogonalisation. bfloat16 as in torch; None computes in the
+            parameter's own precision, which keeps an ensemble equal to its runs trained alone.
     """
 
     slots = ("momentum_buffer",)
@@ -212,9 +229,17 @@ class BatchedMuon(BatchedOptimizer):
     newton_schulz_steps: ClassVar[int] = 5
     norm_floor: ClassVar[float] = 1e-7
 
-    def __init__(self, params: Params, *, lr: PerRun = 1e-3, weight_decay: PerRun = 0.1, momentum: PerRun = 0.95,
-                 nesterov: bool = True, transposed: Sequence[bool] | None = None,
-                 newton_schulz_dtype: torch.dtype | None = torch.bfloat16) -> None:
+    def __init__(
+        self,
+        params: params,
+        *,
+        lr: PerRun = 1e-3,
+        weight_decay: PerRun = 0.1,
+        momentum: PerRun = 0.95,
+        nesterov: bool = True,
+        transposed: sequence[bool] | None = None,
+        newton_schulz_dtype: torch.dtype | None = torch.bfloat16,
+    ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum)
         if any(p.ndim < 3 for p in self.params):
             raise ValueError("Muon needs matrices: parameters of shape [run, ..., output, input]")
@@ -229,26 +254,31 @@ class BatchedMuon(BatchedOptimizer):
         inputs, outputs = param.shape[-2:] if self.transposed[index] else param.shape[:-3:-1]
         adjustment = max(1.0, outputs / inputs) ** 0.5
         direction = orthogonalise(
-            update, self.newton_schulz_dtype or param.dtype, self.coefficients, self.newton_schulz_steps,
+            update,
+            self.newton_schulz_dtype or param.dtype,
+            self.coefficients,
+            self.newton_schulz_steps,
             self.norm_floor,
         )
         param.mul_(self._per_run(1 - h["lr"] * h["weight_decay"], param))
         param.addcmul_(direction.to(param.dtype), self._per_run(-h["lr"] * adjustment, param))
 
 
-def orthogonalise(matrices: Tensor, dtype: torch.dtype, coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-                  steps: int = 5, norm_floor: float = 1e-7) -> Tensor:
+def orthogonalise(
+    matrices: Tensor,
+    dtype: torch.dtype,
+    coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+    steps: int = 5,
+    norm_floor: float = 1e-7,
+) -> Tensor:
     """Newton–Schulz iteration towards the nearest (semi-)orthogonal matrix, batched over all leading axes.
 
     X ← aX + (bXXᵀ + c(XXᵀ)²)X from X = M/‖M‖_F, with torch's quintic coefficients, which bring each singular
     value to about 0.7–1.2 rather than to 1.
 
-    Parameters
-    ----------
-    matrices
-        ``[*batch, rows, columns]``.
-    dtype
-        Precision of the iteration and of the result.
+    Args:
+        matrices: ``[*batch, rows, columns]``.
+        dtype: precision of the iteration and of the result.
     """
     a, b, c = coefficients
     tall = matrices.shape[-2] > matrices.shape[-1]
