@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from learndyn.pipeline.dependencies import dependencies, fingerprint, page_files
-from learndyn.pipeline.project import QUICK, Project
-from learndyn.pipeline.stage import github_address
+from learndyn.pipeline.project import QUICK, Project, github_address
 
 PROJECT = Project(Path(workflow.basedir), config.get("profile", QUICK))
 BUILD = f"_build/{PROJECT.profile}"

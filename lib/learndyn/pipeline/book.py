@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 from learndyn.pipeline.errors import PipelineError
 from learndyn.pipeline.profiles import check_profile
 from learndyn.pipeline.project import QUICK, Project, find_root
-from learndyn.pipeline.site import site_failure
 
 
 def snakemake(project: Project, *arguments: str) -> bool:
@@ -49,7 +48,7 @@ def main(
     builds = project.root / "_build"
     builds.mkdir(exist_ok=True)
     with _wait_for(FileLock(builds / ".book.lock")):
-        site_failure(project).unlink(missing_ok=True)
+        project.site_failure.unlink(missing_ok=True)
         if not (project.html / "index.html").is_file():
             (project.build / "site.done").unlink(missing_ok=True)
         made = snakemake(project)
@@ -85,7 +84,7 @@ def report_failures(project: Project) -> None:
         typer.echo(f"\nbook/{notebook}.py stopped{where}\n  {note['sentence']}", err=True)
         if note.get("log"):
             typer.echo(f"  what it did until then: {note['log']}", err=True)
-    site = site_failure(project)
+    site = project.site_failure
     if site.is_file():
         seen = True
         typer.echo(f"\n{site.read_text(encoding='utf-8').strip()}", err=True)

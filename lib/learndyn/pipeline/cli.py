@@ -25,6 +25,10 @@ def _commands() -> None:
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] != ["book"]:  # importing the sweep brings in torch, which takes seconds
+        from learndyn.pipeline import sweep
+
+        app.command("sweep")(sweep.main)
     try:
         app()
     except PlainError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +43,19 @@ def toc_entries(toc: Mapping[str, Any]) -> Iterator[str]:
             yield from toc_entries(entry)
 
 
+def github_address(root: Path) -> str | None:
+    """Return ``https://github.com/<owner>/<name>`` if the checkout's ``origin`` is there, otherwise None."""
+    git = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        answer = subprocess.run(git, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    match = re.fullmatch(
+        r"(?:\w+://)?(?:[^@/]+@)?github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", answer.stdout.strip()
+    )
+    return f"https://github.com/{match[1]}/{match[2]}" if match else None
+
+
 @dataclass(frozen=True)
 class Project:
     """A checkout of the book seen under one profile.
@@ -77,6 +92,11 @@ class Project:
     def failure(self, notebook: str) -> Path:
         """Return the note that a failed execution leaves."""
         return self.build / "logs" / f"{notebook}.failure.json"
+
+    @property
+    def site_failure(self) -> Path:
+        """The note that a site which could not be built leaves."""
+        return self.build / "logs" / "site.failure.txt"
 
     def parameters_file(self, notebook: str) -> Path:
         """Return the file of parameters that this profile gives to the notebook (it may not exist)."""

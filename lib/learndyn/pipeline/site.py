@@ -20,11 +20,6 @@ JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 """Its command, without relying on the folder of scripts being on the path."""
 
 
-def site_failure(project: Project) -> Path:
-    """Return the note that a site which could not be built leaves."""
-    return project.build / "logs" / "site.failure.txt"
-
-
 def build_site(project: Project) -> None:
     """Stage the book, build it with warnings as errors, add ``claims.json``, and replace the previous site.
 
@@ -77,7 +72,7 @@ def _replace(new: Path, place: Path) -> None:
 def main(root: Annotated[Path, typer.Option()], profile: Annotated[str, typer.Option()]) -> None:
     """Build the site; exit code 1 with the reason if it cannot be built."""
     project = Project(root.resolve(), profile)
-    note = site_failure(project)
+    note = project.site_failure
     note.unlink(missing_ok=True)
     try:
         build_site(project)

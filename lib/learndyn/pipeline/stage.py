@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
 import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -15,7 +12,7 @@ from nbformat import NotebookNode
 
 from learndyn.pipeline import pages
 from learndyn.pipeline.errors import PipelineError
-from learndyn.pipeline.project import Project
+from learndyn.pipeline.project import Project, github_address
 
 NOTEBOOK_BRANCH = "notebooks"
 """Branch of the public repository that holds the executed notebooks; the launch buttons point there."""
@@ -96,19 +93,6 @@ def published(notebook: NotebookNode) -> NotebookNode:
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
     return notebook
-
-
-def github_address(root: Path) -> str | None:
-    """Return ``https://github.com/<owner>/<name>`` if the checkout's ``origin`` is there, otherwise None."""
-    git = ["git", "-C", str(root), "remote", "get-url", "origin"]
-    try:
-        answer = subprocess.run(git, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    match = re.fullmatch(
-        r"(?:\w+://)?(?:[^@/]+@)?github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", answer.stdout.strip()
-    )
-    return f"https://github.com/{match[1]}/{match[2]}" if match else None
 
 
 def staged_config(config: dict[str, Any], repository: str | None) -> dict[str, Any]:
