@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -50,7 +50,7 @@ def format_value(value: Any) -> str:
 
 def explore(
     draw: Callable[..., Figure],
-    parameters: Mapping[str, Sequence[Any]],
+    parameters: Mapping[str, Iterable[Any]],
     *,
     caption: str,
     name: str,
@@ -96,7 +96,7 @@ class Explorer:
     def __init__(
         self,
         draw: Callable[..., Figure],
-        parameters: Mapping[str, Sequence[Any]],
+        parameters: Mapping[str, Iterable[Any]],
         caption: str,
         name: str,
         labels: Mapping[str, str],
@@ -199,8 +199,8 @@ class Explorer:
             "frame": frame,
             "labels": [[format_value(value) for value in values] for values in self.parameters.values()],
         }
-        # "</" could end the script element early
-        encoded = json.dumps(table, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+        # a "<" could end the script element early, or open a comment in it
+        encoded = json.dumps(table, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         inputs = "".join(self._input_html(key) for key in self.parameters)
         words = html.escape(f"Controls of the explorer {self.name.replace('_', ' ').replace('-', ' ')}")
         return (

@@ -39,14 +39,14 @@ SEQUENTIAL = "mako_r"  # magnitudes: pale is nothing; monotone in lightness
 DIVERGING = "vlag"  # signed values: white is zero
 CYCLIC = "learndyn_phase"  # phases: warm half, cool half, same colour at both ends
 
-# twilight, the usual choice, is nearly white at its ends: markers vanish there. This one stays visible on white.
+# twilight, the usual choice, is nearly white at its ends: markers vanish there. This one stays visible.
 _PHASES = ["#f7a934", "#b3381c", "#322270", "#3f68b0", "#52b489", "#f7a934"]
-mpl.colormaps.register(
-    mpl.colors.LinearSegmentedColormap.from_list(
-        CYCLIC, list(zip([0, 0.22, 0.5, 0.72, 0.87, 1], _PHASES, strict=True))
-    ),
-    force=True,
-)
+if CYCLIC not in mpl.colormaps:  # loading this module again is no reason for a warning
+    mpl.colormaps.register(
+        mpl.colors.LinearSegmentedColormap.from_list(
+            CYCLIC, list(zip([0, 0.22, 0.5, 0.72, 0.87, 1], _PHASES, strict=True))
+        )
+    )
 
 VERDICT_COLORS: dict[str, str] = {
     "reproduced": "#17724d",
@@ -252,7 +252,7 @@ def _titles(ax: Axes) -> list[Text]:
 
 def _surely_fits(text: Text, ax: Axes, fig: Figure) -> bool:
     """Whether a title is well within its axes even if the layout, still to be made, narrows them."""
-    return text.get_window_extent().width < 0.75 * ax.get_position().width * fig.bbox.width
+    return bool(text.get_window_extent().width < 0.75 * ax.get_position().width * fig.bbox.width)
 
 
 def _wrap(text: Text, width: float) -> None:
