@@ -152,11 +152,13 @@ class Book:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", "from learndyn.pipeline.cli import main; main()", *arguments]
 
-    def learndyn(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command line here; fail with its output unless it exits with ``code`` (None: any)."""
+    def learndyn(
+        self, *arguments: str, code: int | None = 0, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line; fail with its output unless it exits with ``code`` (None: any)."""
         done = subprocess.run(
             self.command(*arguments),
-            cwd=self.root,
+            cwd=cwd or self.root,
             env=self.environment,
             capture_output=True,
             text=True,

@@ -44,6 +44,7 @@ def main(
 ) -> None:
     """Execute the notebooks that changed and build the site."""
     project = Project(find_root(Path.cwd()), profile)
+    project.check_pages()
     check_profile(project)
     builds = project.root / "_build"
     builds.mkdir(exist_ok=True)

@@ -108,6 +108,16 @@ class Project:
         toc = yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8"))
         return tuple(toc_entries(toc))
 
+    def check_pages(self) -> None:
+        """Check that every page of ``_toc.yml`` is there.
+
+        Raises:
+            PipelineError: naming the one that is not.
+        """
+        for page in self.pages:
+            if not any((self.root / f"{page}{suffix}").is_file() for suffix in (".md", ".py")):
+                raise PipelineError(f"_toc.yml names the page {page}, which is not there.")
+
     @cached_property
     def notebooks(self) -> tuple[str, ...]:
         """Names of the notebooks of the book, in the order of ``_toc.yml``."""

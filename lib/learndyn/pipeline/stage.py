@@ -23,7 +23,7 @@ def stage(project: Project) -> list[dict[str, Any]]:
     """Write the staged book anew and return the claims of all its notebooks.
 
     Raises:
-        PipelineError: a page that ``_toc.yml`` names is not there, or a notebook has not been executed.
+        PipelineError: a notebook has not been executed, or a page that is to be filled has no place for it.
     """
     folder = project.stage
     shutil.rmtree(folder, ignore_errors=True)
@@ -50,10 +50,6 @@ def _copy_pages(project: Project) -> None:
     """Copy everything below ``book/`` except the notebooks' sources and what editors leave there."""
     ignore = shutil.ignore_patterns("*.py", "*.ipynb", ".*", "__pycache__")
     shutil.copytree(project.root / "book", project.stage / "book", ignore=ignore)
-    for page in project.pages:
-        here = project.root / page
-        if not (here.with_suffix(".md").is_file() or here.with_suffix(".py").is_file()):
-            raise PipelineError(f"_toc.yml names the page {page}, which is not there.")
 
 
 def _fill(project: Project, page: str, content: str) -> None:
