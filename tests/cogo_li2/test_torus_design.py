@@ -134,8 +134,9 @@ def test_more_nodes_are_feasible(td, problems):
     found = {n: td.solve(problems.torus_problem(), n, generator=generator()) for n in (7, 8, 9)}
     assert all(result.feasible for result in found.values())
     assert set(found[7].dimensions) == {2}
-    # The seventh order is new: only the two free phases, and neither block divides it.
+    # Order 7 is new: neither block divides it; all are 1 + u + … + u⁶ with u of order 7, times two phases.
     assert not any(flags.any() for flags in td.classify(found[7].angles).values())
+    assert (td.symmetry_order(found[7].angles) == 7).all()
 
 
 def test_every_small_solution_is_a_known_product(td, problems):

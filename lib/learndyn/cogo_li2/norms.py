@@ -30,7 +30,7 @@ def _check(d: int, **counts: int | float) -> None:
 
 
 def coefficient_modulus(order: int, d: int) -> float:
-    """s_n = (2dn)^{−1/3}, the modulus of each coefficient of a balanced frequency of order n with r_kkk = 1."""
+    """s_n = (2dn)^{−1/3}: the modulus of every coefficient of a balanced frequency with r_kkk = 1."""
     _check(d)
     if order < 1:
         raise ValueError(f"order must be positive, got {order}")
