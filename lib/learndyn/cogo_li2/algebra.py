@@ -411,7 +411,6 @@ def build(
         raise ValueError(f"host = {host!r}: choose 'all', 'node', None or one of {sorted(parts)}.")
     spectrum = torch.cat([zero(group.size), *parts.values()], dim=1)
     bias = output_bias(group, spectrum) / group.size
-    bias[0] = 0
     if host is None:
         return spectrum
     if host == "node":
