@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,23 +29,25 @@ def save(path: Path | str, tensors: Mapping[str, Tensor], *, identity: str, step
     """Write ``tensors`` as the state before ``step`` of the training described by ``identity``.
 
     Args:
+        tensors: names to tensors, of any shape and on any device.
         identity: the config (and whatever else decides the trajectory) as text; `load` wants the same text.
+
+    Raises:
+        CheckpointError: the disk is full or refuses; what was at ``path`` before is then still there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    # safetensors refuses tensors that share memory; on the CPU `.to` and `.contiguous` may copy nothing.
-    plain = {name: tensor.clone() for name, tensor in plain.items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
+    # Copies, because safetensors refuses tensors that share memory.
+    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        save_file(plain, temporary, metadata={"format": FORMAT, "identity": identity, "step": str(step)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(own, temporary, metadata={"format": FORMAT, "identity": identity, "step": str(step)})
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+        raise CheckpointError(f"the checkpoint {path} was not written: {error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        with contextlib.suppress(OSError):  # after a success it is gone
+            temporary.unlink()
 
 
 def load(

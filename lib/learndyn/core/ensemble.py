@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int, Shaped
@@ -129,6 +129,7 @@ class Logbook:
         return slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
 
 
+@runtime_checkable
 class Program(Protocol):
     """What `drive` needs of a trainer."""
 
