@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from learndyn.cogo_li2 import initial
+from learndyn.cogo_li2.closed_form import ClosedFormStep
 from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.settings import TrainConfig
 from learndyn.cogo_li2.step import GridStep
@@ -69,15 +70,7 @@ class GridProgram:
         scale = torch.tensor(config.init_scale, dtype=self.dtype, device=device)
         start = start.detach().to(device, self.dtype) * scale[:, None, None, None]
         self.weights = start.mT.contiguous()
-        self.grid = GridStep(
-            self.group.addition_table(),
-            _train_mask(config),
-            runs=runs,
-            activation=config.activation,
-            loss=config.loss,
-            dtype=self.dtype,
-            device=device,
-        )
+        self.grid = _step(config, self.group, device)
         self.optimizer = _optimizer(config, self._views(self.weights))
         self.rows = torch.arange(
             runs, device=device
@@ -226,6 +219,15 @@ class GridProgram:
 def _names(config: TrainConfig) -> list[str]:
     columns = zip(config.seed, config.weight_decay, config.learning_rate, strict=True)
     return [f"seed {seed}, weight_decay {decay:g}, learning_rate {rate:g}" for seed, decay, rate in columns]
+
+
+def _step(config: TrainConfig, group: AbelianGroup, device: torch.device) -> GridStep:
+    """The table's step, or the one that can do without the table where the network allows it."""
+    mask = _train_mask(config)
+    options = {"runs": config.runs, "dtype": precision(config.dtype), "device": device}
+    if config.quadratic and config.engine != "grid":
+        return ClosedFormStep(group, mask, engine=config.engine, **options)
+    return GridStep(group.addition_table(), mask, activation=config.activation, loss=config.loss, **options)
 
 
 def _train_mask(config: TrainConfig) -> Tensor | None:

@@ -24,7 +24,9 @@ class TrainConfig(Config):
     is used by sgd and muon (muon is always Nesterov's, as in torch), ``beta1``, ``beta2`` and ``eps`` by
     adam and adamw. The state is logged *before* the step at epochs 0 … log_dense−1 and every
     ``log_every``-th, and at the end (epoch = epochs). ``compact_every`` drops dead nodes every so many
-    epochs, where that changes nothing (`learndyn.cogo_li2.program.compaction_rule`); 0 is never.
+    epochs, where that changes nothing (`learndyn.cogo_li2.program.compaction_rule`); 0 is never. ``engine``
+    chooses how the gradient is computed: on the d × d table, in closed form (quadratic networks with the
+    projected squared loss only), or whichever takes fewer operations.
     """
 
     orders: tuple[Annotated[int, Field(ge=2)], ...] = Field(default=(23,), min_length=1)
@@ -49,6 +51,7 @@ class TrainConfig(Config):
     snapshot_epochs: tuple[NonNegativeInt, ...] = ()
     compact_every: NonNegativeInt = 100
     dtype: Literal["float32", "float64"] = "float32"
+    engine: Literal["auto", "grid", "closed_form"] = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +75,8 @@ class TrainConfig(Config):
             raise ValueError(f"snapshot_epochs must lie within the {self.epochs} epochs")
         if self.test_size is not None and held_out_count(self.size, self.test_size) >= self.size**2:
             raise ValueError(f"test_size = {self.test_size} leaves none of {self.size**2} cells to train on")
+        if self.engine == "closed_form" and not self.quadratic:
+            raise ValueError("engine = 'closed_form' needs activation 'sqr' and loss 'projected_mse'")
         if self.rng == "published" and max(self.seed) >= 2**32:
             raise ValueError("seed must be below 2**32 with the published random numbers")
         return self
@@ -80,6 +85,11 @@ class TrainConfig(Config):
     def runs(self) -> int:
         """Length of the run axis."""
         return max(len(getattr(self, name)) for name in PER_RUN)
+
+    @property
+    def quadratic(self) -> bool:
+        """Whether the loss is the paper's, for which the closed form exists."""
+        return self.activation == "sqr" and self.loss == "projected_mse"
 
     @property
     def size(self) -> int:
