@@ -116,21 +116,20 @@ class GridStep:
         self.activation, self.loss = ACTIVATIONS[activation], loss
         self.dtype, self.device = dtype, torch.device(device)
         self.block_elements = block_elements or (CUDA_BLOCK if self.device.type == "cuda" else CPU_BLOCK)
-        cells = self.size**2
-        mask = torch.ones(runs, self.size, self.size, dtype=torch.bool) if train_mask is None else train_mask
-        mask = mask.to(device)
-        train_count = mask.sum((1, 2)).view(-1, 1, 1)
+        if train_mask is None:
+            train_mask = torch.ones(runs, self.size, self.size, dtype=torch.bool)
+        self.train_cells = train_mask.to(device, dtype)
+        train_count = self.train_cells.sum((1, 2))
         # d(mean ‖õ−ẽ‖²)/dõ = 2(õ−ẽ)/count; d(mean cross-entropy)/do = (softmax − e)/count.
         slope = 2.0 if loss == "projected_mse" else 1.0
-        self.train_share = (mask / train_count.double()).to(dtype)
-        self.test_share = (~mask / (cells - train_count).double()).to(dtype)  # 0/0 = NaN: nothing held out
-        self.cell_slope = (slope * self.train_share.double()).to(dtype)
+        self.cell_slope = slope * self.train_cells / train_count[:, None, None]
+        self.counts = torch.stack([train_count, self.size**2 - train_count])
         self._shape: tuple[int, int] | None = None
 
     def take_runs(self, runs: Int[Tensor, " kept"]) -> None:
         """Keep only these runs (indices into the current ones)."""
-        self.train_share, self.test_share = self.train_share[runs], self.test_share[runs]
-        self.cell_slope = self.cell_slope[runs]
+        self.train_cells, self.cell_slope = self.train_cells[runs], self.cell_slope[runs]
+        self.counts = self.counts[:, runs]
         self._shape = None
 
     def _allocate(self, runs: int, nodes: int) -> None:
@@ -166,7 +165,7 @@ class GridStep:
         inputs_a, inputs_b, outputs = weights.unbind(1)
         projected = outputs - outputs.mean(1, keepdim=True)
         self.gradient.zero_()
-        totals = torch.zeros(4, runs, dtype=self.dtype, device=self.device) if metrics else None
+        totals = torch.zeros(2, 2, runs, dtype=self.dtype, device=self.device) if metrics else None
         for r, x in self._blocks(runs):
             batch, rows = r.stop - r.start, x.stop - x.start
             cells = rows * d
@@ -178,7 +177,7 @@ class GridStep:
             logits = self._outputs[: batch * cells * d].view(batch, cells, d)
             torch.bmm(flat, projected[r].mT, out=logits)
             if totals is not None:
-                totals[:, r] += self._measure(logits, r, x)
+                totals[:, :, r] += self._measure(logits, r, x)
             self._residual(logits, r, x)
             self.gradient[r, 2].baddbmm_(logits.mT, flat)
             torch.bmm(logits, projected[r], out=flat)
@@ -189,7 +188,9 @@ class GridStep:
             self.gradient[:, :2].mul_(self.activation.factor)
         # The outputs were projected through w_c, so its gradient is projected too (P is symmetric).
         self.gradient[:, 2].sub_(self.gradient[:, 2].mean(1, keepdim=True))
-        return self.gradient, Metrics(*totals) if totals is not None else None
+        if totals is None:
+            return self.gradient, None
+        return self.gradient, Metrics(*(totals / self.counts).flatten(0, 1))  # 0/0 = NaN: nothing held out
 
     def _residual(self, logits: Tensor, r: slice, x: slice) -> None:
         """Turn the logits of a block into the gradient of the mean loss with respect to them, in place."""
@@ -201,13 +202,13 @@ class GridStep:
         logits.scatter_add_(2, labels, -slope)
 
     def _measure(self, logits: Tensor, r: slice, x: slice) -> Tensor:
-        """Shares of train loss, test loss, train accuracy, test accuracy of a block: ``[4, run]``."""
+        """Sums over the cells of a block: (loss, right answers) × (train, test) × run."""
         labels = self.labels[x].reshape(1, -1).expand(logits.shape[:2])
         at_label = logits.gather(2, labels[..., None])[..., 0]
         if self.loss == "projected_mse":
             loss = logits.square().sum(-1) - 2 * at_label + (1 - 1 / self.size)
         else:
             loss = torch.logsumexp(logits, -1) - at_label
-        right = (logits.argmax(-1) == labels).to(self.dtype)
-        train, test = self.train_share[r, x].flatten(1), self.test_share[r, x].flatten(1)
-        return torch.stack([(share * value).sum(1) for value in (loss, right) for share in (train, test)])
+        values = torch.stack([loss, (logits.argmax(-1) == labels).to(self.dtype)])
+        cells = self.train_cells[r, x].flatten(1)
+        return torch.stack([(values * cells).sum(-1), (values * (1 - cells)).sum(-1)], 1)
