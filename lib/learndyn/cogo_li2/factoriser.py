@@ -11,7 +11,8 @@ Two criteria choose the split:
                  In z_{ν=i} * z_{syn,αβ} the c row fits many pairings equally well (the ratio is 1, ω3 or
                  ω̄3 for each), so on an exact solution rounding picks the winner, often a wrong one.
 ``"balanced"``   first brings every node to |a b| = |c|² by its gauge (λa, λb, c/λ²), then minimises the
-                 error of all three rows over splits and signs.
+                 error of all three rows over splits and signs. Near ν = e^{±iπ/4} a z_ν is a z_ξ, too; beside
+                 z_syn it counts as z_ν here, but as z_ξ, hence "others", by the published rule.
 
 Neither moves the thresholds: weight decay balances a group slowly, and a group whose nodes still differ in
 size by 20 % can miss the bound of 0.1 on a phase and end among "others", though it is an exact solution.
@@ -29,13 +30,13 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
+from learndyn.cogo_li2.algebra import OMEGA3
+
 PUBLISHED_THRESHOLD = 0.05
 """The paper's bound on |A_k| for a node to count as alive; absolute, so too high for large d."""
 
 ORDERS = (4, 6)
 FAMILIES = ("nu_i*xi", "nu_i*syn_alphabeta", "nu*syn", "others", "unnormalised")
-OMEGA = complex(-0.5, math.sqrt(0.75))
-"""ω3 = exp(2πi/3)."""
 
 Criterion = Literal["published", "balanced"]
 
@@ -132,7 +133,7 @@ def factorise_groups(
     """
     _check_groups(groups)
     split = _split(groups, criterion)
-    classes = _classify(split)
+    classes = _classify(split, criterion)
     order = groups.shape[-1]
     factorable = split.error <= 0.1 * math.sqrt(3 * order)
     family = np.where(factorable.cpu().numpy(), _families(classes, order), "not factorable")
@@ -141,9 +142,9 @@ def factorise_groups(
     xi = torch.where(classes.kind_first == _XI, classes.first[:, 0], classes.second[:, 0, 1])
     values = {"nu": classes.first[:, 0], "xi": xi}
     if order == 6:
-        values["alpha"] = classes.second[:, 0, 1] / OMEGA
-        values["beta"] = classes.second[:, 0, 2] / OMEGA.conjugate()
-        values["beta_published"] = classes.second[:, 0, 2] / OMEGA
+        values["alpha"] = classes.second[:, 0, 1] / OMEGA3
+        values["beta"] = classes.second[:, 0, 2] / OMEGA3.conjugate()
+        values["beta_published"] = classes.second[:, 0, 2] / OMEGA3
     families = {"nu": "nu*syn", "xi": "nu_i*xi"}
     for name in ("nu", "xi", "alpha", "beta", "beta_published"):
         column = np.full(len(frame), complex(np.nan, np.nan))
@@ -213,6 +214,8 @@ def gather_groups(
     member = main[:, :, None] == frequencies  # [run, node, frequency]
     rows = torch.nonzero((member.sum(dim=1) == order).flatten()).flatten()
     run, position = rows // len(frequencies), rows % len(frequencies)
+    if main.shape[1] < order:
+        return spectrum.new_zeros(0, 3, order), rows, rows.new_zeros(0, order)
     # A stable sort of "is not a member" puts the members first, in the order of their index.
     picked = (~member[run, :, position]).to(torch.uint8).sort(dim=1, stable=True).indices[:, :order]
     groups = spectrum[run[:, None], :, picked, frequencies[position][:, None]]  # [group, member, part]
@@ -233,7 +236,7 @@ def ideal_nodes(
     """
     _check_groups(groups)
     split = _split(groups, criterion)
-    classes = _classify(split)
+    classes = _classify(split, criterion)
     first = _snap_order2(classes.first, classes.kind_first)
     order = groups.shape[-1]
     if order == 4:
@@ -387,7 +390,7 @@ def _split_chunk(groups: Tensor, criterion: Criterion) -> Split:
     return Split(permutation, error, mean, sorted_groups[:, :, :half] / sorted_groups[:, :, :1])
 
 
-def _classify(split: Split) -> Classes:
+def _classify(split: Split, criterion: Criterion) -> Classes:
     first, first_ok = _normalise(split.first)
     second, second_ok = _normalise(split.second)
     kind_first = torch.where(first_ok, _kind_order2(first), _UNNORMALISED)
@@ -402,6 +405,9 @@ def _classify(split: Split) -> Classes:
         conjugated = second[:, 2, 1].imag < 0
         second = torch.where(conjugated[:, None, None], second.conj(), second)
         kind_second = _kind_order3(second)
+        if criterion == "balanced":
+            either = (kind_first == _XI) & (kind_second == _SYN) & (first[:, :2].sum(1).abs() < _TOLERANCE)
+            kind_first = torch.where(either, _NU, kind_first)
     kind_second = torch.where(second_ok.all(-1), kind_second, _UNNORMALISED)
     return Classes(kind_first, kind_second, first, second, sign, conjugated)
 
@@ -421,7 +427,7 @@ def _kind_order2(y: Tensor) -> Tensor:
 
 
 def _kind_order3(columns: Tensor) -> Tensor:
-    wanted = torch.tensor([OMEGA, OMEGA.conjugate()], device=columns.device, dtype=columns.dtype)
+    wanted = torch.tensor([OMEGA3, OMEGA3.conjugate()], device=columns.device, dtype=columns.dtype)
     gap = columns[:, :, 1:] - wanted
     synonym = (gap.abs().square().sum(1).sqrt() < _TOLERANCE * math.sqrt(3)).all(-1)
     kind = torch.where((gap[:, 2].abs() < _TOLERANCE).all(-1), _SYN_ALPHABETA, _UNKNOWN)
@@ -467,7 +473,9 @@ def _snap_order2(y: Tensor, kind: Tensor) -> Tensor:
 
 def _snap_order3(classes: Classes) -> Tensor:
     columns, kind = classes.second[:, :, 1:], classes.kind_second
-    root = torch.tensor([OMEGA, OMEGA.conjugate()], device=columns.device, dtype=columns.dtype)
+    # Beside z_{ν=i} the wider family fits at least as well, and solves the design, too.
+    kind = torch.where((classes.kind_first == _NU_I) & (kind == _SYN), _SYN_ALPHABETA, kind)
+    root = torch.tensor([OMEGA3, OMEGA3.conjugate()], device=columns.device, dtype=columns.dtype)
     synonym = root.expand_as(columns)
     free = _unit(columns[:, 0] / root + (columns[:, 1] / root).conj())
     alphabeta = torch.stack([free * root, free.conj() * root, root.expand_as(free)], dim=1)

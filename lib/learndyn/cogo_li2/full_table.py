@@ -30,9 +30,18 @@ d = 23, 71, 127, at random initialisation, after 100 and 300 Adam steps, and at 
 * ``table_dtype=torch.float64`` computes all but the held-out cells in float64, in less than twice the time
   (d ≥ 71); the gradient is then right to the rounding of the result (4e-8), the full loss to 1e-15.
 
-Time of one step on two busy CPU threads, q = 512, float32, against three matrix products over the table
-in one piece: d = 127: 62 ms → 4.2 ms, and 10.5 ms with 10 % held out; d = 71: 8.6 → 2.7 and 4.3 ms;
-d = 23: 0.5 → 1.4 ms, so there it does not pay.
+CPU time of a gradient on one thread, float32, in ms (no metrics in either; the table is `step.GridStep`):
+
+=====  =====  =======  ===========  =============
+d      q      table    closed form  10 % held out
+=====  =====  =======  ===========  =============
+127    512    74       8.8          20
+127    300    46       4.1          11
+71     512    14       5.1          8.1
+71     200    5.6      1.5          2.6
+23     512    0.76     2.0          2.4
+23     56     0.14     0.32         0.51
+=====  =====  =======  ===========  =============
 """
 
 from __future__ import annotations
