@@ -1,0 +1,1 @@
+"""The claims of the CoGO chapter, one module per notebook."""
