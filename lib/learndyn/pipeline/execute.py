@@ -18,6 +18,7 @@ import nbformat
 import papermill
 import typer
 from filelock import FileLock
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
@@ -70,6 +71,9 @@ def execute(project: Project, notebook: str, *, log: Path, threads: int, cell_ti
             note = {"notebook": notebook, "log": str(log), **_what_failed(log, error)}
             _write(failure, json.dumps(note, indent=2, ensure_ascii=False))
             return False
+        # papermill keeps the whole source there, since it was not given a path, and the path of this machine
+        for key in ("input_path", "output_path"):
+            executed.metadata["papermill"].pop(key, None)
         executed.metadata["learndyn"] = _birth_certificate(project, time.monotonic() - started, threads)
         _write(log, nbformat.writes(executed))
         _write(output, nbformat.writes(executed))
@@ -99,19 +103,19 @@ def _birth_certificate(project: Project, seconds: float, threads: int) -> dict[s
 def _what_failed(log: Path, error: Exception) -> dict[str, Any]:
     """Return the cell's number (code cells counted from 1, as a reader does), its first line, a sentence."""
     if isinstance(error, PapermillExecutionError):
-        sentence = f"{error.ename}: {error.evalue}"
+        sentence = " ".join(f"{error.ename}: {error.evalue}".split())
     else:
-        sentence = f"{type(error).__name__}: {error}"
-    sentence = " ".join(sentence.split())
-    number = 0
-    for cell in nbformat.read(log, as_version=4).cells if log.is_file() else []:
+        sentence = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    stopped, number = {"cell": None, "line": ""}, 0
+    in_a_cell = isinstance(error, PapermillExecutionError | CellTimeoutError | DeadKernelError)
+    for cell in nbformat.read(log, as_version=4).cells if in_a_cell and log.is_file() else []:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type != "code" or "papermill-error-cell-tag" in tags:
             continue
         number += "injected-parameters" not in tags
-        if cell.metadata.get("papermill", {}).get("status") in ("failed", "running"):
-            return {"cell": number, "line": _first_line(cell), "sentence": sentence}
-    return {"cell": None, "line": "", "sentence": sentence}
+        if cell.metadata.get("papermill", {}).get("start_time"):  # the last one that started is the one
+            stopped = {"cell": number, "line": _first_line(cell)}
+    return {**stopped, "sentence": sentence}
 
 
 def _first_line(cell: NotebookNode) -> str:

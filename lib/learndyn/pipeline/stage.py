@@ -77,13 +77,11 @@ def read_executed(project: Project, notebook: str) -> NotebookNode:
 def published(notebook: NotebookNode) -> NotebookNode:
     """Return the notebook as readers see and download it.
 
-    Widget state goes (it would be printed into the page), the code of the cell that papermill injected is
-    folded, and no path of the machine that ran it is left.
+    Widget state goes (it would be printed into the page), and the code of the cell that papermill injected is
+    folded.
     """
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
-    for key in ("input_path", "output_path"):
-        notebook.metadata.get("papermill", {}).pop(key, None)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
