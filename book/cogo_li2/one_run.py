@@ -51,7 +51,7 @@ from learndyn.cogo_li2 import figures_one_run as figures
 from learndyn.cogo_li2.claims import one_run as claims
 from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.settings import PRESETS
-from learndyn.cogo_li2.settings_one_run import OneRun, measure, weights_at
+from learndyn.cogo_li2.settings_one_run import OneRun, measure, travel, weights_at
 from learndyn.core.claims import Ledger
 from learndyn.core.device import generator
 from learndyn.core.explorer import explore
@@ -176,7 +176,7 @@ show(
 
 # %% [markdown]
 # The run below is not this flow: its loss has more terms, its optimiser is Adam {cite:p}`kingma2015adam`, its width is 512.
-# Theorem 6 explains its first few dozen epochs, in which the goals rise together, and no more.
+# At best Theorem 6 describes its first epochs, in which all goals rise together.
 #
 # ## The run of Figure 3
 #
@@ -197,8 +197,9 @@ Markdown(
 # %% [markdown]
 # ### Figure 3a: losses and accuracies
 #
-# Circles are the authors' log of their GPU run, every fourth epoch; lines are ours. Look at epochs 17 to 45: the training
-# pairs are all right while test loss has just peaked, and the rule arrives afterwards. Weight decay has hardly acted yet.
+# Circles are the authors' log of their GPU run, every fourth epoch; lines are ours. Look at epochs 17 to 45: all training
+# pairs are right while test loss has just peaked, and the rule arrives afterwards. (Test loss starts higher still: the peak
+# is that after the first five epochs.)
 
 # %%
 for claim in ("cogo.fig3a-log", "cogo.fig3a-accuracy", "cogo.fig3a-loss"):
@@ -217,7 +218,8 @@ Markdown(f"Largest distance from the log over epochs 0–199: {gap:.1e} in the l
 # %% [markdown]
 # ### Figure 3b: what is left
 #
-# The *order* at frequency $k$ is the number of hidden nodes with $|A_{kj}|>0.05$. There is no 5, no 3 and no 7.
+# The *order* at frequency $k$ is the number of hidden nodes with $|A_{kj}|>0.05$. Look for what is missing: threes, fives,
+# sevens.
 
 # %%
 orders = claims.orders_at_end(run, epoch)
@@ -234,8 +236,8 @@ show(
 # ### Figure 3c: goals and the rest
 #
 # The sum of all $r_{kkk}$ ($k=0$ included) should become $d-1$, and the sum of all other $r_{k_1k_2k}$ zero. The paper's
-# axis counts checkpoints: one per epoch up to 199, then one in a hundred. Look at the overshoot: Adam reaches the goal with
-# momentum, and the other potentials are stirred while it comes back.
+# axis counts checkpoints: one per epoch up to 199, then one in a hundred (hence the kinks at 200). Look at the overshoot,
+# and at the others, which swing out on both sides of it.
 
 # %%
 ledger.check("cogo.fig3c-diagonal", run, at_paper_scale=paper)
@@ -252,10 +254,9 @@ show(
 #
 # A product $z_{\nu=i}*z_\xi$ of order 4 kills every unwanted potential but one: $r_{a,k,-k,k}$ keeps the modulus
 # $1/\sqrt2$ ([](build_by_algebra.py)). It adds the same vector to all outputs, whatever the input. Products of order 6 have
-# none. So this one curve tells the two kinds apart, long before the order is settled.
-#
-# The plateau is *not* $1/\sqrt2$. The phases of $c$ settle a few degrees from the ideal ones, since a smaller bias is cheaper
-# for the nodes that cancel it.
+# none. So this one curve tells the two kinds apart. Look at the plateau: it is common to all order-4 frequencies, and it is
+# *not* $1/\sqrt2$. The phases of $c$ settle a few degrees from the ideal ones, since a smaller bias is cheaper for the nodes
+# that cancel it.
 
 # %%
 curves = claims.bias_curves(run, 4, epoch)
@@ -298,9 +299,10 @@ show(
 # %% [markdown]
 # ## The run that does not become small
 #
-# The same draws without weight decay, on the same axes. Look at both panels: test accuracy becomes perfect without weight
-# decay as well, but test loss is slow to fall and every frequency keeps dozens of nodes. Low order is weight decay's work
-# (Theorem 5 in [](build_by_algebra.py) gives it a path at zero loss), generalisation is not.
+# The same draws without weight decay, on the same axes. Look at both panels. This run generalises too, if accuracy is what
+# counts; but its test loss is slow to fall, and every frequency keeps dozens of nodes. Theorem 5 says why low order can be
+# reached ([](build_by_algebra.py)): an order-12 product and its order-6 factor, say, are joined by networks of zero loss.
+# Only weight decay walks along that path.
 
 # %%
 no_decay = measure(settings, weight_decay=0.0, epochs=settings.no_decay_epochs)
@@ -326,7 +328,7 @@ show(
     fig,
     name="torus",
     caption="The nodes left at two frequencies (discs) and the nearest exact products (crosses); the largest distance in "
-    "either phase is in the title. A point and its copy shifted by $(\\pi,\\pi)$ are the same node.",
+    "either phase is in the title. Circles: the same nodes with the signs of $A$ and $B$ changed, which changes nothing.",
 )
 
 # %% [markdown]
@@ -404,6 +406,14 @@ explore(
     "and at what becomes of the others: do they move to the crosses, or fade where they stand?",
 )
 
+# %%
+far = {moment: max(values) for moment, *values in zip(kept, *map(travel, angles.values()), strict=True)}
+Markdown(
+    "Farthest that a survivor of these frequencies still is from its final place, in either phase: "
+    + ", ".join(f"{far[moment]:.0f}° at epoch {moment}" for moment in kept[len(kept) // 2 :])
+    + "."
+)
+
 # %% [markdown]
 # ## Convergence panels: the smallest network that shows it
 #
@@ -469,8 +479,8 @@ pd.DataFrame(
 slow = measure(settings, learning_rate=0.002, epochs=min(settings.exercise_epochs, 400))
 fast, late = claims.accuracy_epochs(run)[1], claims.accuracy_epochs(slow)[1]
 Markdown(
-    f"At epoch {late} instead of {fast} (logged every 100 epochs after 199; −1 means not within "
-    f"{int(slow.epoch[-1])} epochs). Everything happens about five times later, as Adam's steps are five times smaller."
+    f"At epoch {late} instead of {fast} (after 199, accuracy is logged every 100 epochs; −1 would mean not within "
+    f"{int(slow.epoch[-1])}). Adam's steps are five times smaller, so everything takes several times longer."
 )
 
 # %% [markdown]
@@ -493,7 +503,8 @@ redrawn = measure(settings, rng="vectorised", epochs=3 * settings.exercise_epoch
 redrawn_orders = tuple(int(n) for n in redrawn.order.isel(epoch=-1).values)
 Markdown(
     f"Orders {' '.join(map(str, redrawn_orders))} after {3 * settings.exercise_epochs} epochs, test accuracy 1 first at epoch "
-    f"{claims.accuracy_epochs(redrawn)[1]}. Which frequency has which order is drawn; the kinds of orders are not."
+    f"{claims.accuracy_epochs(redrawn)[1]}. Which frequency gets which order depends on the draws; the orders that occur are "
+    f"{sorted(set(redrawn_orders))}, in the run above {sorted(set(orders))}."
 )
 
 # %% [markdown]

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from learndyn.cogo_li2 import norms
 from learndyn.core import plotting
+from learndyn.core.explorer import format_value
 from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, label_lines, shades
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
@@ -82,11 +83,11 @@ def flows(flow: xr.Dataset, others: int = 8) -> Figure:
             for name, style in (("simulated", {"color": color, "lw": 1.6}), ("decoupled", _DASHED)):
                 ax.plot(flow["time"], at[name].isel(index).real, **style)
         ax.set(xlabel="time $\\lambda t$")
-        ax.set_title(f"$q={width}$")
+        ax.set_title(f"$q={width}$: off by {float(at['error'].max()):.2f}")
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes[0].set(ylabel="Re $r$ (paper's units)")
-    axes[-1].annotate("$r_{kkk}$", (0.97, 0.74), xycoords="axes fraction", color=INDIGO, ha="right")
-    axes[-1].annotate("others", (0.97, 0.12), xycoords="axes fraction", color="#94651f", ha="right")
+    axes[-1].annotate("$r_{kkk}$", (flow["time"][-1], 1.1), color=INDIGO, ha="right", va="bottom")
+    axes[-1].annotate("others", (flow["time"][-1], -0.12), color="#94651f", ha="right", va="top")
     return fig
 
 
@@ -110,10 +111,10 @@ def losses(run: xr.Dataset, log: xr.Dataset, last: int = 199) -> Figure:
     twin.set(ylabel="accuracy (dashed)", ylim=(0, 1.33 / 1.15))
     twin.grid(False)
     twin.spines["right"].set_visible(True)
-    for split, color, place in (("train", INDIGO, (13, 0.28)), ("test", RUST, (58, 0.42))):
-        ax.annotate(f"{split} loss", place, color=color, fontsize=10.5)
-    twin.annotate("train acc.", (3, 1.05), color=INDIGO, fontsize=10.5, va="bottom")
-    twin.annotate("test accuracy", (60, 0.9), color=RUST, fontsize=10.5)
+    words = ((ax, "train loss", (31, 0.15)), (ax, "test loss", (84, 0.4)))
+    words += ((twin, "train accuracy", (2, 1.04)), (twin, "test accuracy", (62, 0.9)))
+    for axis, text, place in words:
+        axis.annotate(text, place, color=INDIGO if text.startswith("train") else RUST, va="bottom")
     full = [run["epoch"].values[np.argmax(run[f"{s}_accuracy"].values > 1 - 1e-5)] for s in ("train", "test")]
     ax.set_title(f"Train accuracy is 1 at epoch {full[0]}, test accuracy at epoch {full[1]}")
     return fig
@@ -137,7 +138,8 @@ def order_histogram(orders: tuple[int, ...]) -> Figure:
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.xaxis.set_major_locator(MaxNLocator(11, integer=True))
     ax.grid(axis="x", visible=False)
-    ax.set_title("Orders found: " + ", ".join(f"{n} at {c}" for n, c in zip(values, counts, strict=True)))
+    found = ", ".join(f"{c} of order {n}" for n, c in zip(values, counts, strict=True))
+    ax.set_title(f"Of {len(orders)} frequencies: {found}")
     return fig
 
 
@@ -175,8 +177,21 @@ def bias_curves(curves: xr.DataArray, order: int, last: int) -> Figure:
     verb = "keep a bias" if order == 4 else "lose theirs"
     ax.set(xlabel="epoch", ylabel="$|r_{a,k,-k,k}|$", ylim=(0, 0.8 if order == 4 else None), xlim=(0, last))
     ax.set_title(f"Order-{order} frequencies {verb}: {words}")
-    label_lines(ax)
+    if order == 4:
+        _label_last(ax, part)
+    else:
+        label_lines(ax)
     return fig
+
+
+def _label_last(ax: Axes, curves: xr.DataArray, share: float = 0.9) -> None:
+    """Name the curve that is the last to reach a share of its end, where it reaches it."""
+    if not curves.sizes["frequency"]:
+        return
+    reached = (curves >= share * curves.isel(epoch=-1)).values.argmax(axis=curves.dims.index("epoch"))
+    at = curves.isel(frequency=reached.argmax(), epoch=reached.max())
+    words = f"$k={int(at['frequency'])}$, the last"
+    ax.annotate(words, (float(at["epoch"]), float(at)), xytext=(7, -6), textcoords="offset points", va="top")
 
 
 def squares(run: xr.Dataset, last: int = 2100) -> Figure:
@@ -201,15 +216,16 @@ def squares(run: xr.Dataset, last: int = 2100) -> Figure:
             ax.plot(checkpoint, curves.sel(frequency=k), **style)
         ax.set_title(f"{title}: peak {float(peak.max()):.3f} at $k={strongest}$")
         ax.set(ylabel=label)
-        ax.set_ylim(bottom=0)
         place = int(curves.sel(frequency=strongest).values.argmax())
         ax.annotate(
             f"$k={strongest}$",
             (checkpoint[place], float(peak.max())),
-            xytext=(6, -2),
+            xytext=(2, 4),
             textcoords="offset points",
             color=RUST,
         )
+    top = max(float(early[name].max()) for name in names)
+    axes[-1].set_ylim(0, 1.1 * top)
     axes[-1].set_xlabel("checkpoint (= epoch up to 199, then every 100 epochs)")
     return fig
 
@@ -221,35 +237,25 @@ def against_no_decay(run: xr.Dataset, other: xr.Dataset, weight_decay: float) ->
     """Test loss and the order of every frequency with and without weight decay, same axes."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.6))
     last = int(other["epoch"][-1])
-    for data, color, words in ((run, INDIGO, f"decay {weight_decay:g}"), (other, RUST, "no decay")):
+    for data, color in ((run, INDIGO), (other, RUST)):
         part = data.sel(epoch=slice(1, last))
         left.plot(part["epoch"], part["test_loss"], color=color, lw=1.6)
         right.plot(part["epoch"], part["order"], color=color, lw=0.9, alpha=0.75)
-        left.annotate(
-            words,
-            (last, float(part["test_loss"][-1])),
-            xytext=(-2, 7),
-            textcoords="offset points",
-            ha="right",
-            color=color,
-        )
-        right.annotate(
-            words,
-            (last, float(part["order"][-1].max())),
-            xytext=(-2, 6),
-            textcoords="offset points",
-            ha="right",
-            color=color,
-        )
     for level in (4, 6):
         right.axhline(level, color=MUTED, lw=1, ls=":")
     left.set(xscale="log", yscale="log", xlabel="epoch", ylabel="test loss")
+    left.set_ylim(top=3)
     right.set(xscale="log", yscale="log", xlabel="epoch", ylabel="order, one line per $k$")
     right.set_yticks([2, 4, 6, 10, 20, 50, 100], ["2", "4", "6", "10", "20", "50", "100"])
+    right.set_ylim(top=160)
     right.minorticks_off()
-    accuracy = float(other["test_accuracy"][-1])
-    left.set_title(f"Without decay: test accuracy {accuracy:.2f}")
-    right.set_title("but orders stay high")
+    for ax, high, low in ((left, (0.98, 0.97), (0.04, 0.06)), (right, (0.98, 0.97), (0.52, 0.06))):
+        style = {"xycoords": "axes fraction", "fontsize": 10.5}
+        ax.annotate("no decay", high, color=RUST, ha="right", va="top", **style)
+        ax.annotate(f"decay {format_value(weight_decay)}", low, color=INDIGO, **style)
+    end = other.isel(epoch=-1)
+    left.set_title(f"No decay: accuracy {float(end['test_accuracy']):.2f} …")
+    right.set_title(f"… at orders {float(end['order'].min()):.0f}–{float(end['order'].max()):.0f}")
     return fig
 
 
@@ -258,9 +264,10 @@ def hosting(found: xr.Dataset) -> Figure:
     orders = found["order"].values
     rows, hosts = np.flatnonzero(orders == 4), np.argsort(-(orders == 6).astype(int), kind="stable")
     share = 100 * found["share"].values[np.ix_(rows, hosts)]
+    share = share if len(rows) else np.full((1, len(hosts)), np.nan)
     numbers = found["frequency"].values
     fig, ax = plt.subplots(figsize=(7.0, 0.42 * max(len(rows), 1) + 1.9))
-    image = ax.imshow(
+    ax.imshow(
         share,
         cmap=plotting.SEQUENTIAL,
         vmin=0,
@@ -272,14 +279,14 @@ def hosting(found: xr.Dataset) -> Figure:
             color = "white" if share[i, j] > 12 else INK
             ax.text(j, i, f"{share[i, j]:.1f}", ha="center", va="center", color=color, fontsize=9)
     ax.set_xticks(range(len(hosts)), [str(numbers[h]) for h in hosts])
-    ax.set_yticks(range(len(rows)), [str(numbers[r]) for r in rows])
+    ax.set_yticks(range(len(share)), [str(numbers[r]) for r in rows] or ["none"])
     ax.axvline((orders == 6).sum() - 0.5, color=INK, lw=1.2)
     ax.grid(False)
     ax.set(xlabel="host frequency (left of the line: order 6)", ylabel="order-4 $k$")
     total = np.nansum(share[:, : int((orders == 6).sum())], axis=1)
-    words = f"{total.min():.1f}–{total.max():.1f} %" if len(total) else "nothing"
+    ends = sorted({f"{value:.1f}" for value in (total.min(), total.max())}) if len(rows) else ["0"]
+    words = "–".join(ends) + " %"
     ax.set_title(f"The order-6 frequencies together cancel {words}")
-    fig.colorbar(image, ax=ax, label="% of the bias", pad=0.015)
     return fig
 
 
@@ -298,8 +305,10 @@ def shrinkage(run: xr.Dataset, epoch: int, weight_decay: float, d: int) -> Figur
         ax.plot([k[0] - 0.5, k[-1] + 0.5], [law, law], color=color, ls="--", lw=1.3, label=f"law, order {n}")
     ax.set(xlabel="frequency $k$", ylabel="$1-r_{kkk}$")
     ax.set_ylim(bottom=0)
-    ax.xaxis.set_major_locator(MaxNLocator(len(k), integer=True))
-    ax.set_title("Weight decay keeps each goal below 1, about as predicted")
+    law = [norms.shrinkage(weight_decay, d, max(int(n), 1)) for n in orders]
+    low, high = (float(f(mean / law)) for f in (np.min, np.max))
+    ax.set_title(f"$1-r_{{kkk}}$ is {low:.2f} to {high:.2f} times the law")
+    ax.set_xticks(k)
     label_lines(ax)
     return fig
 
@@ -312,6 +321,9 @@ def torus_end(angles: dict[int, xr.Dataset]) -> Figure:
     fig, axes = plt.subplots(1, len(angles), figsize=(3.5 * len(angles), 3.9), sharey=True, squeeze=False)
     for ax, (k, data) in zip(axes[0], angles.items(), strict=True):
         draw_torus(ax, data, data.sizes["snapshot"] - 1)
+        end = data.isel(snapshot=-1).where(data["member"].isel(snapshot=-1))
+        copies = [(end[f"angle_{part}"] / np.pi + 2) % 2 - 1 for part in "ab"]
+        ax.plot(*copies, "o", ms=9, mfc="none", mec=MUTED, mew=0.9, zorder=1)
         order = int(data["member"].isel(snapshot=-1).sum())
         gap = (
             np.degrees(float(data["distance"].max())) if bool(data["distance"].notnull().any()) else math.nan
@@ -390,7 +402,7 @@ def panels(data: xr.Dataset, phases: bool) -> Figure:
         axes[row, 0].set_ylabel(f"node, part ${part}$")
     for ax in axes[-1]:
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    fig.supxlabel("character $k$", fontsize=11)
+    axes[-1, len(steps) // 2].set_xlabel("character $k$")
     fig.colorbar(
         image,
         ax=axes,

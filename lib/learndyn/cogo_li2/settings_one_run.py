@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -112,3 +113,17 @@ def weights_at(run: xr.Dataset, epoch: int) -> Float[Tensor, "part node element"
         KeyError: if there is no snapshot at that epoch.
     """
     return torch.from_numpy(run["weights"].sel(snapshot=epoch).values)
+
+
+def travel(angles: xr.Dataset) -> Float[np.ndarray, " snapshot"]:
+    """How far (degrees) the last of the surviving nodes still is from its final place on the torus.
+
+    Takes what `analysis.torus_angles` returns; the distance of a node is the larger of its two angles, and
+    (a, b) → (−a, −b) counts as no distance. NaN if no node survives.
+    """
+    survives = angles["member"].values[-1]
+    points = np.stack([angles["angle_a"].values, angles["angle_b"].values])[:, :, survives]
+    away = points - points[:, -1:]
+    gaps = [np.abs(np.angle(np.exp(1j * (away + shift)))).max(axis=0) for shift in (0, np.pi)]
+    nearest = np.degrees(np.minimum(*gaps))
+    return nearest.max(axis=1) if survives.any() else np.full(len(nearest), np.nan)

@@ -63,7 +63,8 @@ def orders_at_end(run: xr.Dataset, epoch: int = LAST) -> tuple[int, ...]:
 
 def range_text(values: np.ndarray | xr.DataArray, digits: int = 3) -> str:
     """The least and the largest of some values, as a reader writes an interval."""
-    return f"{float(np.min(values)):.{digits}f} … {float(np.max(values)):.{digits}f}"
+    ends = [f"{float(end):.{digits}f}" for end in (np.min(values), np.max(values))]
+    return " … ".join(dict.fromkeys(ends))
 
 
 # --- Theorem 6 ---
@@ -155,12 +156,18 @@ def _check_off_diagonal(run: xr.Dataset) -> Outcome:
 
 
 def bias_curves(run: xr.Dataset, order: int, epoch: int = LAST) -> xr.DataArray:
-    """|r_{a,k,−k,k}| along training for the frequencies that have this order at ``epoch``."""
+    """|r_{a,k,−k,k}| along training for the frequencies that have this order at ``epoch`` (maybe none)."""
     return run["bias_potential"].isel(frequency=np.flatnonzero(np.array(orders_at_end(run, epoch)) == order))
+
+
+def _require(values: xr.DataArray | np.ndarray, order: int) -> None:
+    if values.size == 0:
+        raise ValueError(f"no frequency has order {order}")
 
 
 def _check_plateau(run: xr.Dataset) -> Outcome:
     curves = bias_curves(run, 4)
+    _require(curves, 4)
     end = at(curves, LAST)
     away = np.abs(curves.sel(epoch=slice(0, LAST)) / end - 1).max("frequency")
     arrived, later = _first(away <= 0.01), away.sel(epoch=slice(3000, LAST))
@@ -175,6 +182,7 @@ def _check_plateau(run: xr.Dataset) -> Outcome:
 
 def _check_decay(run: xr.Dataset) -> Outcome:
     curves = bias_curves(run, 6)
+    _require(curves, 6)
     peaks, end = curves.sel(epoch=slice(0, 1500)).max("epoch"), at(curves, LAST)
     holds = float(peaks.min()) >= 0.16 and float(peaks.max()) <= 0.33
     holds &= float(end.min()) >= 0.025 and float(end.max()) <= 0.055
@@ -182,9 +190,9 @@ def _check_decay(run: xr.Dataset) -> Outcome:
 
 
 def _check_square(run: xr.Dataset) -> Outcome:
+    at(run, 2100)
     curves = run["square_potential"]
     peak, late = float(curves.max()), float(curves.sel(epoch=slice(600, 2100)).max())
-    at(run, 2100)
     return Outcome(
         f"peak {peak:.3f}; at most {late:.4f} from epoch 600 on", abs(peak - 0.050) <= 5e-4 and late < 0.01
     )
@@ -257,6 +265,7 @@ def hosted(hosting: xr.Dataset) -> np.ndarray:
 
 def _check_hosting(hosting: xr.Dataset) -> Outcome:
     total = hosted(hosting)
+    _require(total, 4)
     return Outcome(f"{range_text(total, 1)} %", bool(total.min() >= 98.5 and total.max() <= 101.0))
 
 
