@@ -91,3 +91,32 @@ def test_a_general_group_keeps_one_character_of_each_pair():
     # Z_2 × Z_4 has the pairs {1,3}, {5,7} and the self-conjugate 2, 4, 6, besides the trivial character 0.
     assert summary.character.values.tolist() == [0, 1, 2, 4, 5, 6]
     assert summary.frequency.values.tolist() == [1, 2, 4, 5, 6]
+
+
+def test_the_smoke_sweep_gathers_what_single_trainings_give(tmp_path):
+    from pathlib import Path
+
+    from learndyn.cogo_li2 import sweep_summary, training
+    from learndyn.core import records
+    from learndyn.pipeline import sweep_job, sweep_spec
+
+    spec = sweep_spec.load_spec(Path(__file__).parents[2] / "sweeps" / "smoke.yaml")
+    parts = []
+    for group in sweep_spec.groups(spec):
+        parts.append(tmp_path / f"{group.key}.nc")
+        assert sweep_job.run_group(spec, group, parts[-1], device="cpu")
+    sweep_job.gather(spec, parts, tmp_path / "smoke.nc")
+    dataset = records.load(tmp_path / "smoke.nc", spec)
+    assert dataset.sizes["run"] == 8
+    for index in range(8):
+        run = dataset.isel(run=index)
+        config = training.TrainConfig(
+            **(spec.base | {"orders": (int(run.modulus),)}),
+            weight_decay=float(run.weight_decay),
+            seed=int(run.seed),
+        )
+        trained = training.train(config, measures=sweep_summary.sweep_measures(config))
+        alone, summary = trained.isel(run=0), sweep_summary.summarise_sweep(trained).isel(run=0)
+        for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+            np.testing.assert_allclose(run[name], alone[name], rtol=2e-4, atol=1e-5)
+        np.testing.assert_array_equal(run.order.sel(frequency=summary.frequency), summary.order)

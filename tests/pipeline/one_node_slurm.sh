@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Slurm with one node on loopback, in a scratch folder: for tests of the Slurm path of sweeps.
 #
-#   one_node_slurm.sh start FOLDER     starts munged, slurmctld and slurmd; then: export SLURM_CONF=FOLDER/slurm.conf
+#   one_node_slurm.sh start FOLDER     starts munged, slurmctld and slurmd; then: export PATH=FOLDER/bin:$PATH
 #   one_node_slurm.sh stop FOLDER      ends what `start` started
 #
 # Needs root (slurmd refuses otherwise) and Debian's packages: apt-get install slurm-wlm munge
@@ -62,6 +62,15 @@ PartitionName=main Nodes=$name Default=YES MaxTime=INFINITE State=UP
 CONF
     # A device file that every machine has stands in for GPUs, so that --gpus requests are scheduled for real.
     echo "${ONE_NODE_GRES:+Name=gpu Type=fake File=/dev/null}" > "$folder/gres.conf"
+    # Snakemake's Slurm executor drops SLURM_* from the environment, and Slurm then looks in /etc/slurm only. On a real
+    # cluster the file is there; here each command is told where it is.
+    mkdir -p "$folder/bin"
+    local command
+    for command in sbatch srun squeue scancel scontrol sinfo; do
+        printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$folder/slurm.conf" "$(command -v "$command")" \
+            > "$folder/bin/$command"
+        chmod +x "$folder/bin/$command"
+    done
     export SLURM_CONF="$folder/slurm.conf"
     slurmctld -c 2> "$folder/slurmctld.err"
     slurmd -N "$name" 2> "$folder/slurmd.err"

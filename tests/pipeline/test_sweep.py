@@ -246,55 +246,63 @@ def test_a_sweep_lands_as_one_labelled_dataset_equal_to_single_trainings(sweep):
     assert "'stub'" in said
 
 
-def test_a_killed_sweep_goes_on_with_nothing_lost_and_nothing_trained_twice(sweep, tmp_path_factory):
-    # An uninterrupted sweep to compare with.
-    code, said, _ = sweep()
-    assert code == 0, said
-    whole = (sweep.folder / "result.nc").rename(sweep.folder / "uninterrupted.nc")
-    for left in (sweep.folder / "result.parts").glob("*.nc"):
-        left.unlink()
-    diary = sweep.folder / "killed"
+def test_a_killed_sweep_goes_on_with_nothing_lost_and_nothing_trained_twice(sweep):
+    spec = changed(grid__shape={"hidden_size": [4, 6, 8]})
+    write(sweep.folder / "spec.yaml", spec)
+    parts = sweep.folder / "result.parts"
+    diary = sweep.folder / "diary"
     command = [*COMMAND, "spec.yaml", "--out", "result.nc", "--device", "cpu"]
     env = environment(SWEEP_DIARY=str(diary), SWEEP_SECONDS="0.1")
-    with open(sweep.folder / "said", "w") as said:
+    said = sweep.folder / "said"
+    with said.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=sweep.folder, env=env, stdout=said, stderr=said, start_new_session=True
+            command, cwd=sweep.folder, env=env, stdout=file, stderr=file, start_new_session=True
         )
         try:
             deadline = time.monotonic() + 120
             # In the middle: one group is stored, another one is past its first checkpoint.
-            while not (list((sweep.folder / "result.parts").glob("?" * 16 + ".nc")) and _under_way(diary)):
-                assert time.monotonic() < deadline, (sweep.folder / "said").read_text()
-                assert process.poll() is None, (sweep.folder / "said").read_text()
+            while not (list(parts.glob("?" * 16 + ".nc")) and _under_way(diary)):
+                assert time.monotonic() < deadline, said.read_text()
+                assert process.poll() is None, said.read_text()
                 time.sleep(0.02)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     time.sleep(0.3)
-    computed = Counter(diary.read_text().splitlines())
-    stored = {path.stem for path in (sweep.folder / "result.parts").glob("?" * 16 + ".nc")}
-    assert 0 < len(stored) < 4
+    before = diary.read_text().splitlines()
+    stored = {path.stem for path in parts.glob("?" * 16 + ".nc")}
+    assert 0 < len(stored) < 3
+    assert list(parts.glob("*.checkpoint"))
     assert not (sweep.folder / "result.nc").exists()
-    assert list((sweep.folder / "result.parts").glob("*.checkpoint"))
 
-    (sweep.folder / "diary").unlink()
-    code, said, epochs = sweep()
-    assert code == 0, said
-    with (
-        xr.open_dataset(whole, engine="h5netcdf") as expected,
-        xr.open_dataset(sweep.folder / "result.nc", engine="h5netcdf") as resumed,
-    ):
-        xr.testing.assert_identical(expected.drop_attrs(), resumed.drop_attrs())
-    computed += Counter((sweep.folder / "diary").read_text().splitlines())
-    # Every epoch of every group was computed, and only those since the last checkpoint (every 5) a second
-    # time.
-    assert len(computed) == 4 * 20
-    assert max(computed.values()) <= 2
-    twice = Counter(str(json.loads(line)[:2]) for line, count in computed.items() if count == 2)
+    code, output, epochs = sweep(spec)
+    assert code == 0, output
+    assert len({epoch[:4] for epoch in epochs}) == 3 - len(stored)  # what was stored is not trained again
+    times = Counter(diary.read_text().splitlines())
+    assert len(times) == 3 * 20
+    assert len(before) > 20
+    # Only the epochs since a group's last checkpoint (every 5) were computed twice.
+    twice = Counter(str(json.loads(line)[:2]) for line, count in times.items() if count == 2)
+    assert max(times.values()) <= 2
     assert all(count <= 5 for count in twice.values())
-    assert not list((sweep.folder / "result.parts").glob("*.checkpoint*"))
-    finished_before = 4 - len({epoch[:4] for epoch in epochs})
-    assert finished_before == len(stored)
+    assert not list(parts.glob("*.checkpoint*"))
+    _assert_equals_an_uninterrupted_one(sweep.folder)
+
+
+def _assert_equals_an_uninterrupted_one(folder):
+    from learndyn.pipeline import sweep_job, sweep_spec
+
+    spec = sweep_spec.load_spec(folder / "spec.yaml")
+    parts = []
+    for group in sweep_spec.groups(spec):
+        parts.append(folder / "again" / f"{group.key}.nc")
+        assert sweep_job.run_group(spec, group, parts[-1], device="cpu")
+    sweep_job.gather(spec, parts, folder / "again.nc")
+    with (
+        xr.open_dataset(folder / "result.nc", engine="h5netcdf") as resumed,
+        xr.open_dataset(folder / "again.nc", engine="h5netcdf") as expected,
+    ):
+        xr.testing.assert_identical(resumed.drop_attrs(), expected.drop_attrs())
 
 
 def _under_way(diary):
@@ -357,21 +365,30 @@ def test_two_sweeps_at_once_do_not_meet(sweep):
     assert "another sweep is at work" in said
 
 
-def test_a_job_that_outlived_its_sweep_is_waited_for(tmp_path, monkeypatch):
-    """The submitter was killed, its cluster job goes on: the same job, started again, finds the work
-    done."""
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_job_that_is_started_again_finds_its_work_done(tmp_path, monkeypatch, hard_links):
+    """The submitter was killed, its cluster job finished; Snakemake deletes its file and submits it again."""
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("SWEEP_DIARY", str(tmp_path / "diary"))
     from learndyn.pipeline import sweep_job, sweep_spec
 
+    if not hard_links:
+
+        def refuse(*_):
+            raise OSError("no hard links on this file system")
+
+        monkeypatch.setattr(os, "link", refuse)
     spec = sweep_spec.SweepSpec.parse(SPEC)
     group = sweep_spec.groups(spec)[0]
     target = tmp_path / f"{group.key}.nc"
     assert sweep_job.run_group(spec, group, target, device="cpu")
-    before = target.read_bytes()
+    content = target.read_bytes()
     assert not sweep_job.run_group(spec, group, target, device="cpu")
-    assert target.read_bytes() == before
+    target.unlink()
+    assert not sweep_job.run_group(spec, group, target, device="cpu")
+    assert target.read_bytes() == content
     assert len((tmp_path / "diary").read_text().splitlines()) == 20
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_dry_run_lists_the_groups_and_writes_nothing(sweep):

@@ -36,6 +36,8 @@ WORKFLOW = Path(__file__).with_suffix(".smk")
 # Without a profile: this machine, all its cores, and one job at a time on its GPU.
 LOCAL = ("--cores", "all", "--resources", "gpu=1")
 
+NO_WORD = "it said nothing (killed for memory or time, or not started by the scheduler?)"
+
 
 class SweepError(RuntimeError):
     """A sweep that did not finish; one sentence says which groups and why."""
@@ -199,14 +201,13 @@ def snakemake_command(sweep: Sweep, folder: Path, *options: str) -> list[str]:
     _write(folder / name, json.dumps({**plan, "plan": name}, indent=1))
     _write(folder / "Snakefile", WORKFLOW.read_text(encoding="utf-8"))
     machine = LOCAL if sweep.profile is None else ("--profile", str(sweep.profile))
-    return [
-        sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder),
-        "--configfile", str(folder / name), *machine, "--workflow-profile", "none", "--keep-going",
-        # Files appear whole or not at all and are named after their content: whatever is there is finished,
-        # even if Snakemake was killed before it could note so; and our own lock, unlike Snakemake's, ends
-        # with its process.
-        "--ignore-incomplete", "--nolock", "--rerun-triggers", "mtime", "--quiet", "rules", "host", *options,
-    ]  # fmt: skip
+    # Files appear whole or not at all, named after their content: whatever is there is finished, even if
+    # Snakemake was killed before it could note so; and our own lock, unlike its, ends with its process.
+    ours = ["--keep-going", "--ignore-incomplete", "--nolock", "--rerun-triggers", "mtime"]
+    where = ["--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
+    plan_file = ["--configfile", str(folder / name)]
+    quiet = ["--workflow-profile", "none", "--quiet", "rules", "host"]
+    return [sys.executable, "-m", "snakemake", *where, *plan_file, *machine, *ours, *quiet, *options]
 
 
 def _write(path: Path, text: str) -> None:
@@ -238,7 +239,7 @@ def _what_failed(sweep: Sweep) -> str:
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it ended without a word, as if killed (out of memory or time?)"
+    return lines[-1].strip() if lines else NO_WORD
 
 
 def _summary(sweep: Sweep) -> str:
@@ -255,7 +256,8 @@ def _show_plan(sweep: Sweep) -> None:
     checkpoints = sweep.checkpoints or sweep.folder
     for group in sweep.groups:
         begun = any(checkpoints.glob(f"{group.key}.checkpoint*"))
-        state = "done" if done or sweep.part(group).exists() else "to go on" if begun else "to train"
+        trained = sweep.part(group).exists() or sweep_job.stored_path(checkpoints, group).exists()
+        state = "done" if done or trained else "to go on" if begun else "to train"
         typer.echo(f"{group.key}  {state:8}  {group.label}")
     typer.echo(f"{sweep_spec.run_count(sweep.spec)} runs in {len(sweep.groups)} groups → {sweep.out}")
     with tempfile.TemporaryDirectory() as scratch:

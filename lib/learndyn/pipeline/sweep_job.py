@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,26 +26,46 @@ KEY = "sweep_key"
 def run_group(
     spec: SweepSpec, group: Group, target: Path, *, device: str = "auto", checkpoints: Path | None = None
 ) -> bool:
-    """Train one group and store it at `target`; go on from its checkpoint if there is one.
+    """Train one group and put its file at `target`; go on from its checkpoint if there is one.
 
-    A job that outlived its sweep (a cluster job whose submitter was killed) may still be at work on the
-    same group when the sweep is started again: a lock beside the checkpoint makes the second one wait, and
-    find the work done.
+    A cluster job may outlive the sweep that submitted it, and the sweep, started again, submits it again. So
+    a lock beside the checkpoint lets one of them wait for the other, and what was trained is kept in
+    `stored/` as well, since Snakemake deletes a job's output before it starts the job.
 
     Returns:
-        Whether anything was trained: False if the group's file was there already.
+        Whether anything was trained: False if the group had been stored already.
     """
     folder = target.parent if checkpoints is None else checkpoints
-    folder.mkdir(parents=True, exist_ok=True)
+    stored = stored_path(folder, group)
+    stored.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / f"{group.key}.checkpoint"
     with FileLock(folder / f"{group.key}.lock"):
-        if target.exists():
-            return False
-        dataset = _train(spec, group, device, checkpoint)
-        records.save(compressed(labelled(dataset, group)), target)
+        fresh = not stored.exists()
+        if fresh:
+            dataset = _train(spec, group, device, checkpoint)
+            records.save(compressed(labelled(dataset, group)), stored)
         for left in folder.glob(f"*{checkpoint.name}*"):
             left.unlink()
-    return True
+        _link(stored, target)
+    return fresh
+
+
+def stored_path(folder: Path, group: Group) -> Path:
+    """Where a trained group is kept, in the folder of its checkpoints."""
+    return folder / "stored" / f"{group.key}.nc"
+
+
+def _link(stored: Path, target: Path) -> None:
+    """The same file under a second name, or a copy of it where that cannot be."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(stored, temporary)
+    except OSError:
+        shutil.copyfile(stored, temporary)
+    os.replace(temporary, target)
+    # Renaming a link onto another link of the same file leaves both.
+    temporary.unlink(missing_ok=True)
 
 
 def _train(spec: SweepSpec, group: Group, device: str, checkpoint: Path) -> xr.Dataset:
