@@ -101,6 +101,8 @@ ledger
 BETA = """\
 # %% [markdown]
 # # Beta
+#
+# After [the first part](alpha.py).
 
 # %% tags=["parameters"]
 count = 3
@@ -112,7 +114,7 @@ from learndyn.demo import two
 two.total(count)
 """
 
-INDEX = "# A chapter\n\nIt has {doc}`alpha` and {doc}`beta`.\n"
+INDEX = "# A chapter\n\nIt has [a first part](alpha.py) and {doc}`beta`.\n"
 TOC = """\
 format: jb-book
 root: book/intro

@@ -76,6 +76,11 @@ def test_the_site_offers_the_executed_notebook_without_traces_of_the_machine(bui
     assert "mybinder.org" not in site_text(built_book, "demo/alpha")
 
 
+@pytest.mark.parametrize("page", ["demo/index", "demo/beta"])
+def test_a_link_to_a_script_leads_to_the_page_of_the_notebook(built_book, page):
+    assert re.search(r'href="alpha.html"><span class="[^"]*">(a|the) first part', site_text(built_book, page))
+
+
 def test_only_what_changed_is_run_again(book):
     start = time.monotonic()
     assert ran(book.learndyn("book").stdout) == set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import posixpath
+import re
 import shutil
 from typing import Any
 
@@ -38,7 +40,11 @@ def stage(project: Project) -> list[dict[str, Any]]:
     for name, notebook in notebooks.items():
         path = folder / "book" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(published(notebook), path)
+        staged = published(notebook)
+        for cell in staged.cells:
+            if cell.cell_type == "markdown":
+                cell.source = link_notebooks(project, f"book/{name}", cell.source)
+        nbformat.write(staged, path)
     claims = pages.gather_claims(notebooks, project.profile)
     _fill(project, "scoreboard", pages.scoreboard(claims, notebooks))
     _fill(project, "gallery", pages.gallery(notebooks, folder / "book" / "gallery_pictures"))
@@ -50,6 +56,24 @@ def _copy_pages(project: Project) -> None:
     """Copy everything below ``book/`` except the notebooks' sources and what editors leave there."""
     ignore = shutil.ignore_patterns("*.py", "*.ipynb", ".*", "__pycache__")
     shutil.copytree(project.root / "book", project.stage / "book", ignore=ignore)
+    for path in (project.stage / "book").rglob("*.md"):
+        page = path.relative_to(project.stage).as_posix()
+        path.write_text(link_notebooks(project, page, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def link_notebooks(project: Project, page: str, text: str) -> str:
+    """Return the text with links to scripts, ``[words](one_run.py)``, leading to the staged notebooks.
+
+    In the checkout such links work in JupyterLab and with ``jupyter-book build .``; the staged book has
+    ``.ipynb`` files instead.
+    """
+
+    def staged(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page), match[1]))
+        is_notebook = target.removeprefix("book/") in project.notebooks
+        return f"]({match[1]}.ipynb{match[2] or ''})" if is_notebook else match[0]
+
+    return re.sub(r"\]\(([\w./-]+)\.py(#[^)\s]*)?\)", staged, text)
 
 
 def _fill(project: Project, page: str, content: str) -> None:
