@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from learndyn.cogo_li2 import initial
@@ -28,10 +28,10 @@ NODE_MULTIPLE = 8  # node counts are padded to whole vector registers
 def compaction_rule(config: TrainConfig) -> tuple[bool, str]:
     """Whether dead nodes may be dropped in this configuration, and why (not), in words.
 
-    For sqr and relusqr the output of a node is of third order in its weights, so that with weights of size
-    τ the gradients are of size τ², while weight decay pulls with weight_decay·τ: below some τ the pull wins
-    for ever. For relu and silu both are of size τ, and a small node may grow again; so it may with adamw
-    and muon, which rescale the small gradient without the pull.
+    For sqr and relusqr the gradient of each weight of a node is of second order in the node's weights, and
+    weight decay pulls in first order: once a node is small and the pull wins, it wins ever more clearly. For
+    relu and silu both are of first order and a small node may grow again; so it may with adamw and muon,
+    which rescale the small gradient without the pull.
     """
     if config.compact_every == 0:
         return False, "off: compact_every is 0"
@@ -79,10 +79,7 @@ class GridProgram:
             torch.arange(q, device=device).expand(runs, q).contiguous()
         )  # original place; q is padding
         self.compacts, self.rule = compaction_rule(config)
-        # With weights below τ = 1e-3·wd·d the gradient (at most 16τ²/d) is below 2 % of the pull wd·τ. And a
-        # node with weights below 1e-6 adds less than 1e-17 to outputs of order 1: float32 cannot hold that.
-        decay = torch.tensor(config.weight_decay, dtype=torch.float64, device=device)
-        self.dead_below = (1e-3 * decay * d).clamp(max=1e-6).to(self.dtype)
+        self.decay = torch.tensor(config.weight_decay, dtype=self.dtype, device=device)
         self.statuses = ensemble.Statuses(_names(config), strict=strict)
         self.log = ensemble.Logbook(runs, config.logged_epochs, device)
         self.kept = {epoch: place for place, epoch in enumerate(config.kept_epochs)}
@@ -147,7 +144,7 @@ class GridProgram:
             self._blank(int(self.rows[row]))
         kept = kept.to(self.device)
         self.grid.take_runs(kept)
-        self.rows, self.nodes, self.dead_below = self.rows[kept], self.nodes[kept], self.dead_below[kept]
+        self.rows, self.nodes, self.decay = self.rows[kept], self.nodes[kept], self.decay[kept]
         self._cut(lambda tensor: tensor[kept].contiguous(), kept)
 
     def _blank(self, run: int) -> None:
@@ -160,11 +157,26 @@ class GridProgram:
             if epoch > since:
                 self.snapshots[run, place] = torch.nan
 
+    def _dead(self) -> Bool[Tensor, "run node"]:
+        """Nodes that no output can feel and that weight decay holds down.
+
+        All q of them together, even after the way that their momentum may still carry them, add less to an
+        output than rounding does (outputs are of order 1); and the gradient of the loss, measured now, is at
+        most half of the pull of weight decay on (w_a, w_b) and on w_c.
+        """
+        travel = torch.cat(self.optimizer.momentum_travel(), 1)
+        reach = torch.maximum(self.weights.abs(), travel).amax(2)
+        output = (reach[:, 0] + reach[:, 1]).square() * reach[:, 2]
+        unfelt = output < torch.finfo(self.dtype).eps / (64 * self.config.hidden_size)
+        # With metrics, because a step that logs walks the table: the closed form cancels too much for this.
+        gradient = self.grid(self.weights, metrics=True)[0].abs().amax(2)
+        pull = self.decay[:, None, None] * self.weights.abs().amax(2)
+        held = gradient[:, :2].amax(1) <= pull[:, :2].amax(1) / 2
+        return unfelt & held & (gradient[:, 2] <= pull[:, 2] / 2)  # NaN compares false: not dead
+
     def _compact(self) -> None:
         """Gather the nodes that are not dead, padded to the largest number of them in any run."""
-        travel = torch.cat(self.optimizer.momentum_travel(), 1)
-        reach = torch.maximum(self.weights.abs(), travel).amax((1, 2))
-        alive = ~(reach < self.dead_below[:, None]) & (self.nodes < self.config.hidden_size)
+        alive = ~self._dead() & (self.nodes < self.config.hidden_size)
         count = int(alive.sum(1).max())
         width = max(NODE_MULTIPLE, -(-count // NODE_MULTIPLE) * NODE_MULTIPLE)
         if width >= self.weights.shape[-1]:
@@ -206,7 +218,7 @@ class GridProgram:
         rows, self.nodes = flat["rows"].to(self.device), flat["nodes"].to(self.device)
         width = self.nodes.shape[1]
         self.grid.take_runs(rows)
-        self.rows, self.dead_below = rows, self.dead_below[rows]
+        self.rows, self.decay = rows, self.decay[rows]
         self._cut(lambda tensor: tensor[rows][..., :width].contiguous(), rows)
         self.weights.copy_(flat["weights"])
         self.optimizer.load_state_dict(part("optimizer."))
