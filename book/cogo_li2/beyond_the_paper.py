@@ -38,7 +38,7 @@ other_hidden_size = 64
 other_weight_decay = 1e-3
 other_seeds = [1, 2, 3]
 other_epochs = 1500
-explorer_angles = 6  # angles per slider
+explorer_angles = 6  # values of the first angle
 device = "cpu"
 
 # %%
@@ -120,6 +120,8 @@ columns = {
     "symmetries": "numbers of shifts",
 }  # fmt: skip
 shown = table[table["feasible"]].groupby("constraints", sort=False).head(3)
+lists = ["nui_dimensions", "syn_dimensions", "symmetries"]
+shown = shown.assign(**{name: [", ".join(map(str, v)) or "–" for v in shown[name]] for name in lists})
 shown[list(columns)].rename(columns=columns).style.hide(axis="index")
 
 # %% tags=["hide-input"]
@@ -157,14 +159,14 @@ plotting.show(
     figures.norm_minima(minima_table),
     name="norm-minima",
     caption="Ends of the slides: nodes left and median norm factor. Filled: complete; hollow: the bias is hosted "
-    "elsewhere. Diamonds: a constant input is allowed. The blue diamond at four nodes is a block that pays for its own "
-    "bias with a constant; it costs more than six plain nodes.",
+    "elsewhere. Diamonds: a constant input is allowed. The filled dark diamond at four nodes, where there is one, carries "
+    "its bias on a further node with only a constant input; it costs more than six plain nodes.",
 )
 
 # %% [markdown]
-# At a generic character all slides from seven nodes end with six, or with four if the bias is hosted: blocks of
-# seven or more nodes are no resting places for weight decay, and five is not one either. That is the histogram of the
-# paper's Figure 4.
+# At a generic character (dark circles) the slides from seven nodes end with six, or with four if the bias is hosted:
+# weight decay does not come to rest at seven nodes, nor at five. That is the paper's Figure 4, four and six and nothing
+# between.
 
 # %% [markdown]
 # ## Other groups
@@ -271,10 +273,11 @@ names = {
 others.rename(columns=names).style.format(precision=2)
 
 # %% [markdown]
-# Plainly: one frequency per node survives everywhere, four and six do not. ReLU keeps nearly all of its hidden nodes;
-# SiLU and relu² with the squared loss settle at five and six, and only a few of these groups are products. Cross-entropy,
-# which has no target scale, goes on shrinking the network below what the algebra allows for an exact solution: it does
-# not need the other sum potentials to vanish, only to lose against $r_{kkk}$. These are observations at one small $d$.
+# Plainly: four and six do not survive. ReLU keeps nearly all of its hidden nodes; SiLU and relu² with the squared loss
+# end mostly at five and six, and few of these groups are products. The square with cross-entropy goes below what the
+# algebra allows for an exact solution: this loss has no target scale and does not need the other sum potentials to
+# vanish, only to lose against $r_{kkk}$ on the cells it sees. These are observations at one small $d$, counted with one
+# absolute threshold.
 
 # %% [markdown]
 # ## Explorer: the continuous families
@@ -305,9 +308,9 @@ explorer.explore(
 # - With other losses the solution is not exact but of largest margin: {cite:t}`morwani2024feature` derive one frequency
 #   per node for cross-entropy from margins, {cite:t}`gromov2023grokking` writes down a network for large width,
 #   {cite:t}`nanda2023progress` found the frequencies in a transformer, and {cite:t}`kunin2025alternating` derive the
-#   order in which they are learned.
-# - How features emerge, and how much data they need, is the subject of {cite:t}`tian2025li2`, whose title is Li₂'s
-#   long form; it is treated next in this chapter.
+#   order in which features are learned.
+# - How features emerge, and how much data they need, is the subject of {cite:t}`tian2025li2` (Li₂), the second paper of
+#   this chapter.
 # - To try next: `groups = [[6], [12], [2, 4]]`, where characters of several orders share a table;
 #   `other_weight_decay = 1e-4`, which leaves cross-entropy more nodes.
 
@@ -324,7 +327,8 @@ _, factor = torus_design.least_norm(problem, smallest.x[smallest.solved])
 least = np.nanmin(factor.numpy()) if smallest.feasible else np.nan
 Markdown(
     f"Five nodes: {int(smallest.solved.sum())} of {len(smallest.x)} starts find a block. Slid to least norm, the best has "
-    f"ν = {least:.2f}, against {3 * 6 ** (1 / 3):.2f} for six balanced nodes without a constant: fewer nodes, more norm."
+    f"ν = {least:.2f}, against {3 * 6 ** (1 / 3):.2f} for six balanced nodes without a constant: fewer nodes, more norm. That "
+    f"best one is an order-4 product with a fifth node that has only a constant input and carries the bias."
 )
 
 # %% [markdown]

@@ -223,7 +223,7 @@ def _spectrum(group: AbelianGroup, data: xr.Dataset) -> torch.Tensor:
 # Z_2^m: how many frequencies get a second node.
 
 
-def sign_group_norm(pairs: np.ndarray | float, frequencies: int) -> np.ndarray | float:
+def sign_group_norm(pairs: float | int, frequencies: int) -> float:
     """Norm of a network on Z_2^m whose ``pairs`` host the bias of all other frequencies (own).
 
     In units of d·s_2², s_2 = (4d)^{−1/3}: a complete frequency has two nodes and costs 6; a single node costs
@@ -232,7 +232,7 @@ def sign_group_norm(pairs: np.ndarray | float, frequencies: int) -> np.ndarray |
     return (frequencies - pairs) * (6 * 2 ** (-1 / 3) + 2 / pairs) + 6 * pairs
 
 
-def best_pairs(frequencies: int) -> float:
+def best_pairs(frequencies: float | int) -> float:
     """n2* = √(2K/(6 − 6·2^{−1/3})) ≈ 1.27·√K, where `sign_group_norm` is least (own)."""
     return math.sqrt(2 * frequencies / (6 - 6 * 2 ** (-1 / 3)))
 

@@ -123,7 +123,7 @@ def norm_minima(table: pd.DataFrame) -> Figure:
     for row in table.itertuples():
         fill = "white" if row.bias_hosted else colors[row.character_order]
         marker = "D" if row.constant_input else "o"
-        offset = 0.09 * (row.character_order - 3.5)
+        offset = 0.06 * (row.character_order - 3.5) + 0.24 * row.bias_hosted
         ax.plot(row.nodes + offset, row.norm_factor, marker, ms=8, mfc=fill,
                 mec=colors[row.character_order], mew=1.8)  # fmt: skip
     for kind, name in KINDS.items():
@@ -147,9 +147,10 @@ def sign_groups(pairs: pd.DataFrame) -> Figure:
     for row in pairs.itertuples():
         ax.annotate(f"$Z_2^{{{row.group.count('Z_2')}}}$", (row.frequencies, row.found), xytext=(-6, 8),
                     textcoords="offset points", color=PALETTE[1], fontsize=12)  # fmt: skip
-    ax.set(xlim=(0, k[-1]), ylim=(0, None), xlabel="frequencies K", ylabel="frequencies with two nodes")
+    top = 1.3 * max([beyond_the_paper.best_pairs(k[-1]), *pairs["found"]])
+    ax.set(xlim=(0, k[-1]), ylim=(0, top), xlabel="frequencies K", ylabel="frequencies with two nodes")
     over = " and ".join(f"{value:.2f}" for value in pairs["ratio"])
-    ax.set_title(f"Training ends with {over} times the number of hosts of least norm")
+    ax.set_title(f"Training ends with {over or 'no'} times the number of hosts of least norm")
     return fig
 
 
