@@ -115,6 +115,17 @@ def shrinkage(weight_decay: float, d: int, order: int, *, exact: bool = False) -
     return 1 - brentq(lambda r: (1 - r) * r ** (1 / 3) - x, 0.25, 1.0, xtol=1e-14)
 
 
+def shrunk_norm(n4: int, n6: int, d: int, weight_decay: float) -> float:
+    """:func:`solution_norm` at equilibrium under weight decay: each order's share times r_kkk^{2/3} (own).
+
+    r_kkk is 1 − :func:`shrinkage` (exact); the hosts' extra coefficients shrink with their own frequency. NaN
+    beyond the critical weight decay.
+    """
+    four, six = ((1 - shrinkage(weight_decay, d, order, exact=True)) ** (2 / 3) for order in (4, 6))
+    own = n4 * frequency_norm(4, d)
+    return own * four + (solution_norm(n4, n6, d) - own) * six
+
+
 def critical_weight_decay(d: int, order: int) -> float:
     """wd_c = 1.5·d^{−4/3}·n^{−1/3}: beyond it not even an equilibrium is left (r_kkk = 1/4 there; own)."""
     _check(d)
