@@ -275,3 +275,16 @@ def test_refusals():
     state = optim.BatchedAdam([torch.zeros(2, 4)]).state_dict()
     with pytest.raises(ValueError, match="shape"):
         optimizer.load_state_dict(state)
+
+
+def test_the_learning_rate_may_change_between_steps():
+    start, gradient = _problem(torch.float64)
+    params, single = start.clone(), torch.nn.Parameter(start[0].clone())
+    ours, theirs = optim.BatchedAdam([params], lr=LR[0]), torch.optim.Adam([single], lr=LR[0])
+    for step in range(6):
+        ours.hyper["lr"] = ours.hyper["lr"] * 0.5
+        theirs.param_groups[0]["lr"] *= 0.5
+        single.grad = gradient(step, single.detach(), 0)
+        ours.step([gradient(step, params)])
+        theirs.step()
+    torch.testing.assert_close(params[0], single.detach(), atol=1e-12, rtol=0)

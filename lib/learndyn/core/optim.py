@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 PerRun = float | Sequence[float] | Tensor
@@ -25,7 +26,8 @@ class BatchedOptimizer:
 
     Args:
         params: tensors ``[run, ...]``, all with the same number of runs; `step` changes them in place.
-        hyper: hyperparameters by name; a float (same for all runs) or a vector ``[run]``.
+        hyper: hyperparameters by name; a float (same for all runs) or a vector ``[run]``. Of these, only
+            ``hyper["lr"]`` may be changed between steps.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -48,11 +50,18 @@ class BatchedOptimizer:
 
     def _allocate(self) -> None:
         """Scratch space, so that a step allocates nothing of the size of a parameter."""
+        self._shaped: dict[tuple[str, int], Tensor] = {}
         self._scratch = [torch.empty_like(p) for p in self.params]
 
     def _per_run(self, value: Tensor, like: Tensor) -> Tensor:
         """A ``[run]`` vector, shaped to broadcast against a parameter ``[run, ...]``."""
         return value.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+
+    def _fixed(self, name: str, index: int) -> Tensor:
+        """Hyperparameter ``name``, shaped for parameter ``index`` once: small problems are all overhead."""
+        if (name, index) not in self._shaped:
+            self._shaped[name, index] = self._per_run(self.hyper[name], self.params[index])
+        return self._shaped[name, index]
 
     @torch.no_grad()
     def step(self, grads: Params) -> None:
@@ -116,7 +125,7 @@ class BatchedAdam(BatchedOptimizer):
 
     def __init__(
         self,
-        params: params,
+        params: Params,
         *,
         lr: PerRun = 1e-3,
         weight_decay: PerRun = 0.0,
@@ -125,13 +134,14 @@ class BatchedAdam(BatchedOptimizer):
         eps: PerRun = 1e-8,
     ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
+        self.hyper |= {"gain1": 1 - self.hyper["beta1"], "gain2": 1 - self.hyper["beta2"]}
 
     def _denominator(self, index: int) -> Tensor:
         """√v̂ + ε of parameter ``index``, in the scratch space."""
         average_sq, scratch = self.state["exp_avg_sq"][index], self._scratch[index]
         correction = self._per_run((1 - self.hyper["beta2"] ** self.steps).rsqrt(), scratch)
         torch.sqrt(average_sq, out=scratch)
-        return torch.addcmul(self._per_run(self.hyper["eps"], scratch), scratch, correction, out=scratch)
+        return torch.addcmul(self._fixed("eps", index), scratch, correction, out=scratch)
 
     def _update(self, index: int, param: Tensor, grad: Tensor) -> None:
         h, average, average_sq = self.hyper, self.state["exp_avg"][index], self.state["exp_avg_sq"][index]
@@ -139,10 +149,10 @@ class BatchedAdam(BatchedOptimizer):
         if self.decoupled:
             param.mul_(self._per_run(1 - h["lr"] * h["weight_decay"], param))
         else:
-            grad.addcmul_(param, self._per_run(h["weight_decay"], param))
-        average.lerp_(grad, self._per_run(1 - h["beta1"], param))
+            grad.addcmul_(param, self._fixed("weight_decay", index))
+        average.lerp_(grad, self._fixed("gain1", index))
         torch.mul(grad, grad, out=scratch)
-        average_sq.lerp_(scratch, self._per_run(1 - h["beta2"], param))
+        average_sq.lerp_(scratch, self._fixed("gain2", index))
         torch.div(average, self._denominator(index), out=scratch)
         param.addcmul_(scratch, self._per_run(-h["lr"] / (1 - h["beta1"] ** self.steps), param))
 
@@ -165,7 +175,7 @@ class BatchedAdamW(BatchedAdam):
 
     def __init__(
         self,
-        params: params,
+        params: Params,
         *,
         lr: PerRun = 1e-3,
         weight_decay: PerRun = 1e-2,
@@ -183,7 +193,7 @@ class BatchedSGD(BatchedOptimizer):
 
     def __init__(
         self,
-        params: params,
+        params: Params,
         *,
         lr: PerRun = 1e-3,
         weight_decay: PerRun = 0.0,
@@ -231,13 +241,13 @@ class BatchedMuon(BatchedOptimizer):
 
     def __init__(
         self,
-        params: params,
+        params: Params,
         *,
         lr: PerRun = 1e-3,
         weight_decay: PerRun = 0.1,
         momentum: PerRun = 0.95,
         nesterov: bool = True,
-        transposed: sequence[bool] | None = None,
+        transposed: Sequence[bool] | None = None,
         newton_schulz_dtype: torch.dtype | None = torch.bfloat16,
     ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum)
@@ -265,12 +275,12 @@ class BatchedMuon(BatchedOptimizer):
 
 
 def orthogonalise(
-    matrices: Tensor,
+    matrices: Float[Tensor, "*batch rows columns"],
     dtype: torch.dtype,
     coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
     steps: int = 5,
     norm_floor: float = 1e-7,
-) -> Tensor:
+) -> Float[Tensor, "*batch rows columns"]:
     """Newton–Schulz iteration towards the nearest (semi-)orthogonal matrix, batched over all leading axes.
 
     X ← aX + (bXXᵀ + c(XXᵀ)²)X from X = M/‖M‖_F, with torch's quintic coefficients, which bring each singular
