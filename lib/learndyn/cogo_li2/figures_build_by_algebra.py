@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -45,40 +47,38 @@ def answer_table(ax: Axes, named: np.ndarray, labels: np.ndarray, *, numbers: bo
     ax.imshow(right, cmap=ListedColormap([WRONG, RIGHT]), vmin=0, vmax=1, origin="lower", alpha=0.55)
     for (x, y), answer in np.ndenumerate(named) if numbers else ():
         ax.text(y, x, str(answer), ha="center", va="center", color=INK, fontsize=10.5)
-    ax.set(xlabel="$y$", ylabel="$x$", xticks=range(len(named)), yticks=range(len(named)))
+    ax.set(xlabel="y", ylabel="x", xticks=range(len(named)), yticks=range(len(named)))
     ax.grid(False)
 
 
 def torus(ax: Axes, element: np.ndarray, color: str, marker: str = "o", size: float = 70) -> None:
-    """Nodes of one frequency at the phases of their input coefficients, opposite signs (the gauge) as one."""
-    alpha, beta = np.angle(element[0]), np.angle(element[1])
-    flip = (alpha < -1e-9) | (alpha > math.pi - 1e-9)
-    alpha, beta = alpha + math.pi * flip, np.angle(np.exp(1j * (beta + math.pi * flip)))
+    """Nodes of one frequency at the phases of their input coefficients; −π is drawn as π."""
+    alpha, beta = (math.pi - (math.pi - np.angle(row) + 1e-9) % (2 * math.pi) for row in element[:2])
     ax.scatter(alpha, beta, s=size, color=color, marker=marker, edgecolor="white", linewidth=0.8, zorder=3)
 
 
 def _torus_axes(ax: Axes) -> None:
-    ax.set(
-        xlim=(-0.25, math.pi + 0.1),
-        ylim=(-math.pi - 0.25, math.pi + 0.25),
-        xlabel="arg $a$",
-        ylabel="arg $b$",
-    )
-    ax.set_xticks([0, math.pi / 2, math.pi], ["0", "π/2", "π"])
+    reach = (-math.pi - 0.3, math.pi + 0.3)
+    ax.set(xlim=reach, ylim=reach, xlabel="arg a", ylabel="arg b", aspect="equal")
+    ax.set_xticks(*TICKS)
     ax.set_yticks(*TICKS)
 
 
 def first_network(group: AbelianGroup, spectrum: Spectrum) -> Figure:
-    """The answers of a built network, and its nodes at every frequency on the torus of input phases."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=FIGURE_SIZES["wide"], width_ratios=[1.1, 1])
+    """The answers of a built network of order 6, and its nodes at the first frequency on the torus of phases.
+
+    The two copies of the factor with three nodes are drawn in two colours.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=FIGURE_SIZES["wide"])
     named, labels = exact_solutions.answers(group, spectrum).numpy(), group.addition_table().numpy()
     answer_table(left, named, labels, numbers=True)
     left.set_title(f"{(named == labels).sum()} of {named.size} answers right")
     k = int(group.half().characters[0])
     nodes = spectrum[:, spectrum[0, :, k].abs() > 1e-9][:, :, k].numpy()
-    torus(right, nodes, PALETTE[0])
+    for color, copy in zip((PALETTE[0], PALETTE[1]), np.split(nodes, 2, axis=1), strict=True):
+        torus(right, copy, color)
     _torus_axes(right)
-    right.set_title(f"The {nodes.shape[1]} hidden nodes of $k={group.label(k)}$")
+    right.set_title(f"The {nodes.shape[1]} nodes of $k={group.label(k)}$")
     return fig
 
 
@@ -100,14 +100,8 @@ def budgets(cases: Mapping[str, potentials.LossBudget]) -> Figure:
         middles.append(bars.mean())
         place = bars[-1] + 2.0
     for row, (family, color) in enumerate(FAMILY_COLORS.items()):
-        ax.text(
-            0.01,
-            0.97 - 0.085 * row,
-            f"■ {FAMILY_WORDS[family]}",
-            color=color,
-            transform=ax.transAxes,
-            va="top",
-        )
+        words = f"■ {FAMILY_WORDS[family]}"
+        ax.text(0.8, 0.97 - 0.09 * row, words, color=color, transform=ax.transAxes, va="top")
     ax.set_xticks(middles, list(cases))
     ax.margins(y=0.12)
     ax.grid(False, axis="x")
@@ -117,26 +111,33 @@ def budgets(cases: Mapping[str, potentials.LossBudget]) -> Figure:
     return fig
 
 
+def _group_math(name: str) -> str:
+    """``Z_4 × Z_4`` as ``$Z_4^2$``: equal factors next to each other become a power."""
+    runs = [(factor, len(list(same))) for factor, same in itertools.groupby(name.split(" × "))]
+    parts = [factor.replace("_", "_{") + "}" + (f"^{n}" if n > 1 else "") for factor, n in runs]
+    return "$" + r" {\times} ".join(parts) + "$"
+
+
 def decomposition(errors: xr.Dataset) -> Figure:
     """Relative error of the exact decomposition, and of the paper's form on weights with a constant part."""
     fig, ax = plt.subplots(figsize=FIGURE_SIZES["wide"])
     groups = errors["group"].values[np.argsort(errors["size"].values, kind="stable")]
     rows = [
-        ("exact", PALETTE[0], "with the constant terms, any weights"),
-        ("paper_with_constant", PALETTE[1], "paper's form, weights with a constant part"),
+        ("exact", PALETTE[0], "with the constant terms"),
+        ("paper_with_constant", PALETTE[1], "the paper's form, weights with a constant part"),
     ]
     for name, color, words in rows:
         for place, group in enumerate(groups):
-            values = errors[name].sel(group=group).values.ravel().clip(1e-17)
+            values = errors[name].sel(group=group).values.ravel().clip(1e-18)
             jitter = np.linspace(-0.22, 0.22, values.size)
             ax.scatter(place + jitter, values, s=9, color=color, alpha=0.6, linewidth=0)
-        ax.text(0, errors[name].max() * 6, words, color=color, va="bottom")
+        ax.text(-0.25, errors[name].max() * 5, words, color=color, va="bottom")
     ax.set_yscale("log")
-    ax.set_xticks(range(len(groups)), groups)
-    ax.set(ylim=(1e-17, 2e2), ylabel="relative error of the loss", xlabel="group")
+    ax.set_xticks(range(len(groups)), [_group_math(name) for name in groups])
+    ax.set(ylim=(1e-17, 1e3), ylabel="relative error of the loss", xlabel="group")
     worst = constant_errors(errors, groups[-1]).max()
     ax.set_title(
-        f"Exact with constants; without them wrong by up to {100 * worst:.0f} % even at {groups[-1]}"
+        f"Without the constant terms up to {100 * worst:.0f} % off even at {_group_math(groups[-1])}"
     )
     ax.grid(False, axis="x")
     return fig
@@ -149,12 +150,14 @@ def zero_sets(elements: Mapping[str, algebra.Frequency]) -> Figure:
     """Which of the ten potentials vanish for each element: empty circles vanish, full ones do not."""
     fig, ax = plt.subplots(figsize=(7.0, 0.55 * len(elements) + 1.5))
     for row, element in enumerate(elements.values()):
-        values = algebra.potential_values(element).abs().numpy() / element.shape[1]
+        values = algebra.potential_values(element).abs().numpy()
+        values = values / values[0]
         gone = values < 1e-12
         x = np.arange(len(values))
         ax.scatter(x[gone], np.full(gone.sum(), -row), s=150, facecolor="white", edgecolor=RIGHT, linewidth=2)
         ax.scatter(x[~gone], np.full((~gone).sum(), -row), s=30 + 180 * values[~gone], color=_lamp(x[~gone]))
     ax.set_yticks([-row for row in range(len(elements))], list(elements))
+    ax.set_xticks(range(len(POTENTIALS)), [_math(p.name) for p in POTENTIALS])
     _potential_axis(ax)
     ax.set(ylim=(0.6 - len(elements), 0.6), xlim=(-0.6, 9.6))
     ax.set_title("Zero sets unite under the product (open: vanishes)")
@@ -165,8 +168,7 @@ def _lamp(places: np.ndarray) -> list[str]:
     return [PALETTE[0] if place == 0 else WRONG for place in places]
 
 
-def _potential_axis(ax: Axes, fontsize: float = 10.5) -> None:
-    ax.set_xticks(range(len(POTENTIALS)), [_math(p.name) for p in POTENTIALS], fontsize=fontsize)
+def _potential_axis(ax: Axes) -> None:
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.grid(False)
@@ -174,6 +176,11 @@ def _potential_axis(ax: Axes, fontsize: float = 10.5) -> None:
         spine.set_visible(False)
     for edge in (0.5, 3.5, 5.5):
         ax.axvline(edge, color=GRID, lw=1)
+
+
+def _subscripts(text: str) -> str:
+    """Plain mathematics such as ``z_{ν=i}`` as HTML."""
+    return re.sub(r"([zZ])_(?:\{([^}]*)\}|(\w+))", r"\1<sub>\2\3</sub>", html.escape(text))
 
 
 def construction_html(table: pd.DataFrame) -> HTML:
@@ -191,25 +198,32 @@ def construction_html(table: pd.DataFrame) -> HTML:
             f'<td style="text-align:center">{ring if row[n] == 0 else f"{row[n]:.3g}"}</td>' for n in names
         )
         body += (
-            f'<tr><th scope="row" style="white-space:nowrap;text-align:left">{html.escape(construction)}</th>'
-            f'<td style="white-space:nowrap;text-align:left">{html.escape(row["nodes"])}</td>'
+            f'<tr><th scope="row" style="white-space:nowrap;text-align:left">{_subscripts(construction)}</th>'
+            f'<td style="white-space:nowrap;text-align:left">{_subscripts(row["nodes"])}</td>'
             f"<td>{row['order']}</td>{cells}</tr>"
         )
     left = 'scope="col" style="text-align:left"'
     return HTML(
         '<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Constructions"><table>'
         f'<thead><tr><th colspan="3"></th>{top}</tr>'
-        f'<tr><th {left}>construction</th><th {left}>nodes (a, b, c)</th><th scope="col">order</th>{head}</tr>'
+        f"<tr><th {left}>construction</th><th {left}>nodes (a, b, c)</th>"
+        f'<th scope="col">order</th>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def plain_html(table: pd.DataFrame, words: Mapping[str, str]) -> HTML:
     """Columns of a data frame under the given words; losses in powers of ten, accuracies as shares."""
-    formats = {"loss": _loss, "accuracy": "{:.2f}".format, "squared_norm": "{:.1f}".format}
+    formats = {
+        "loss": _loss,
+        "predicted_loss": "{:.4g}".format,
+        "accuracy": "{:.2f}".format,
+        "squared_norm": "{:.1f}".format,
+    }
     chosen = table[list(words)].rename(columns=dict(words))
+    formats |= dict.fromkeys(("construction", "group"), _subscripts)
     named = {words[name]: rule for name, rule in formats.items() if name in words}
-    inner = chosen.to_html(index=False, border=0, formatters=named, justify="left")
+    inner = chosen.to_html(index=False, escape=False, border=0, formatters=named, justify="left")
     return HTML(
         f'<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Networks">{inner}</div>'
     )
@@ -234,10 +248,10 @@ def unhosted(table: pd.DataFrame) -> Figure:
         accuracy = by_m["accuracy"]
         right.fill_between(share, accuracy.min(), accuracy.max(), color=color, alpha=0.15, lw=0)
         right.plot(share, accuracy.mean(), "o-", color=color, label=f"$d={d}$")
-    left.axhline(1, color=MUTED, lw=1, ls=":")
-    left.text(0, 1.03, "the zero function", color=MUTED, fontsize=10)
+        left.axhline((d - 1) / d, color=color, lw=1, ls=":")
+    left.text(0.0, 1.02, "dotted: outputs 0", color=MUTED, fontsize=10, va="bottom")
     left.set(ylabel="loss", title="The loss is $4m/d$")
-    right.set(ylabel="share of right answers", ylim=(0, 1.05), title="Answers go wrong")
+    right.set(ylabel="share of right answers", ylim=(0, 1.05), title="Accuracy, by luck")
     for ax in (left, right):
         ax.set_xlabel("share of order-4 frequencies")
     label_lines(right)
@@ -245,22 +259,26 @@ def unhosted(table: pd.DataFrame) -> Figure:
 
 
 def theorem5(paths: Mapping[str, xr.Dataset]) -> Figure:
-    """Loss (log) and squared norm from y * z′ to z′, by several ways."""
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=FIGURE_SIZES["tall"], sharex=True)
-    for color, (name, path) in zip((PALETTE[0], PALETTE[1], PALETTE[5]), paths.items(), strict=False):
-        top.plot(path["t"], path["loss"].clip(min=FLOOR), color=color, label=name)
-        bottom.plot(path["t"], path["norm"], color=color, label=name)
-    top.set(yscale="log", ylim=(1e-34, 1e2), ylabel="loss", title="The path of Theorem 5 stays at zero loss")
-    norm = next(iter(paths.values()))["norm"]
+    """Loss (log) and squared norm from y * z′ to z′: the path of Theorem 5 first, then straight lines."""
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(5.6, 5.8), sharex=True)
+    path, *lines = paths.values()
+    middle = path.sizes["t"] // 2
+    for color, offset, (name, way) in zip(
+        (PALETTE[0], PALETTE[1], PALETTE[3]), (7, -16, 9), paths.items(), strict=True
+    ):
+        top.plot(way["t"], way["loss"].clip(min=FLOOR), color=color)
+        bottom.plot(way["t"], way["norm"], color=color)
+        at = (float(way["t"][middle]), float(way["norm"][middle]))
+        bottom.annotate(name, at, (0, offset), textcoords="offset points", color=color, ha="center")
+    top.text(0.5, 1e-27, "Theorem 5", color=PALETTE[0], ha="center")
+    top.text(0.5, 1e-5, "straight lines", color=PALETTE[1], ha="center")
+    peak = min(float(line["loss"].max()) for line in lines)
+    top.set(yscale="log", ylim=(1e-34, 1e2), ylabel="loss")
+    top.set_title(f"Zero loss on the path; straight lines reach {peak:.2f}")
+    norm = path["norm"]
     bottom.axhline(float(norm[0]), color=MUTED, lw=1, ls=":")
-    bottom.set(
-        xlabel="$t$, from $y*z'$ to $z'$",
-        ylabel="squared norm",
-        title=f"but climbs {100 * float(norm.max() / norm[0] - 1):.0f} % in norm before it descends",
-        ylim=(0, None),
-    )
-    for ax in (top, bottom):
-        label_lines(ax)
+    bottom.set(xlabel="$t$, from $y*z'$ to $z'$", ylabel="squared norm", ylim=(0, 1.2 * float(norm.max())))
+    bottom.set_title(f"The path climbs {100 * float(norm.max() / norm[0] - 1):.0f} % in norm, then descends")
     return fig
 
 
@@ -273,38 +291,28 @@ def norm_bars(totals: Mapping[str, float], d: int) -> Figure:
     ax.set_yticks(range(len(totals)), list(totals))
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.set(
-        xlabel="squared norm of all weights", title=f"$d={d}$: the lower the order, the smaller the weights"
-    )
+    ax.set(xlabel="squared norm of all weights", title="Order 4 is light, but its bias must be hosted")
     return fig
 
 
 def norm_law(curve: xr.Dataset, trained: float | None) -> Figure:
     """Norm of built networks over the number of order-6 frequencies, the law, and where training ends."""
     fig, ax = plt.subplots(figsize=FIGURE_SIZES["wide"])
-    best = (
-        curve["built"].idxmin() if hasattr(curve["built"], "idxmin") else curve["n6"][curve["built"].argmin()]
-    )
-    ax.plot(curve["n6"], curve["law"], color=PALETTE[3], lw=1.2, label="the law")
-    ax.plot(curve["n6"], curve["built"], ".", color=PALETTE[0], ms=5)
-    ax.plot(curve["n6"], curve["rebalanced"], color=PALETTE[2], lw=1.2, label="hosts rebalanced")
-    least = float(curve["built"].min())
-    ax.plot(best, least, "o", color=PALETTE[1], ms=9, zorder=4)
-    ax.annotate(
-        f"least norm\n{least:.0f} at {best}",
-        (best, least),
-        (0, -38),
-        textcoords="offset points",
-        color=PALETTE[1],
-        ha="center",
-    )
+    built = curve["built"].values
+    best, low, high = int(curve["n6"].values[built.argmin()]), float(built.min()), float(built[-1])
+    room = max(high - low, 0.02 * low)
+    ax.plot(curve["n6"], curve["rebalanced"], color=PALETTE[2], lw=1.4, label="hosts rebalanced")
+    ax.plot(curve["n6"], curve["law"], color=PALETTE[3], lw=1.4, label="the law")
+    ax.plot(curve["n6"], built, ".", color=PALETTE[0], ms=5)
+    ax.plot(best, low, "o", color=PALETTE[1], ms=9, zorder=4)
+    words = f"least norm {low:.0f} at {best}"
+    ax.annotate(words, (best, low), (-6, -24), textcoords="offset points", color=PALETTE[1])
     if trained is not None:
         ax.axvline(trained, color=MUTED, ls=":", lw=1.2)
-        ax.text(trained + 0.3, 0.96, "training", color=MUTED, transform=ax.get_xaxis_transform(), va="top")
-    low, high = least, float(curve["built"][-1])
-    ax.set(ylim=(low - 0.3 * (high - low), high + 0.25 * (high - low)), xlim=(0, None))
+        ax.text(trained + 0.6, 0.96, "training", color=MUTED, transform=ax.get_xaxis_transform(), va="top")
+    ax.set(ylim=(low - 0.3 * room, high + 0.25 * room), xlim=(0, None))
     ax.set(xlabel="number of order-6 frequencies", ylabel="squared norm")
-    ax.set_title(f"$d={curve.attrs['d']}$: a few order-6 hosts are cheaper than one, and than many")
+    ax.set_title(f"$d={curve.attrs['d']}$: a few hosts are cheaper than one, or many")
     label_lines(ax)
     return fig
 
@@ -338,8 +346,8 @@ def explorer_network(
     if bias != "hosted":
         return plain, "bias left"
     if any(name.startswith("6") for name in choices):
-        return algebra.build(group, network, host="all"), "bias hosted by order 6"
-    return algebra.build(group, network, host="node"), "bias on a constant node"
+        return algebra.build(group, network, host="all"), "bias on order 6"
+    return algebra.build(group, network, host="node"), "bias on an extra node"
 
 
 def solution_card(group: AbelianGroup, choices: Sequence[str], angle: int, bias: str) -> Figure:
@@ -347,16 +355,16 @@ def solution_card(group: AbelianGroup, choices: Sequence[str], angle: int, bias:
     spectrum, carrier = explorer_network(group, choices, angle, bias)
     measured = exact_solutions.evaluate(group, spectrum)
     fig = plt.figure(figsize=(5.6, 5.2), layout="none")
-    lights = fig.add_axes((0.11, 0.655, 0.86, 0.16))
-    left, right = fig.add_axes((0.13, 0.105, 0.36, 0.44)), fig.add_axes((0.61, 0.105, 0.36, 0.44))
+    lights = fig.add_axes((0.11, 0.68, 0.86, 0.16))
+    left, right = fig.add_axes((0.13, 0.105, 0.37, 0.46)), fig.add_axes((0.6, 0.105, 0.37, 0.46))
     _lights(lights, group, spectrum)
     for color, k in zip(FREQUENCY_COLORS, group.half().characters.tolist(), strict=False):
         live = spectrum[:, spectrum[0, :, k].abs() > 1e-9][:, :, k]
-        torus(left, live.numpy(), color, "o" if k == 1 else "D", 60 if k == 1 else 34)
+        torus(left, live.numpy(), color, "o" if k == 1 else "D", 130.0 if k == 1 else 34.0)
         left.text(
             0.03 + 0.34 * (k - 1),
             1.02,
-            f"{'●' if k == 1 else '◆'} $k={k}$",
+            f"{'●' if k == 1 else '◆'} k = {k}",
             color=color,
             transform=left.transAxes,
         )
@@ -365,7 +373,7 @@ def solution_card(group: AbelianGroup, choices: Sequence[str], angle: int, bias:
     answer_table(right, named, group.addition_table().numpy(), numbers=True)
     right.set_title(f"{round(measured.accuracy * named.size)} of {named.size} right", fontsize=11)
     shown = "0" if measured.loss < 1e-20 else f"{measured.loss:.3f}"
-    fig.suptitle(f"loss {shown}, {measured.width} nodes, {carrier}", x=0.02, ha="left", y=0.985)
+    lights.set_title(f"loss {shown}, {measured.width} nodes, {carrier}", fontsize=11, pad=24, loc="left")
     return fig
 
 
@@ -380,8 +388,8 @@ def _lights(ax: Axes, group: AbelianGroup, spectrum: Spectrum) -> None:
         ax.scatter(x[off], y[off], s=110, facecolor="white", edgecolor=RIGHT, linewidth=2, clip_on=False)
         size = 30 + 110 * np.minimum(values[~off], 1)
         ax.scatter(x[~off], y[~off], s=size, color=_lamp(x[~off]), clip_on=False)
-    _potential_axis(ax, 10)
-    ax.set_xticks(x, [_math(p.name) for p in POTENTIALS] + ["bias"], fontsize=10)
+    _potential_axis(ax)
+    ax.set_xticks(x, [p.name.removeprefix("Σ") for p in POTENTIALS] + ["bias"], fontsize=10)
     ax.axvline(9.5, color=GRID, lw=1)
-    ax.set_yticks([-row for row in range(len(characters))], [f"$k={k}$" for k in characters])
+    ax.set_yticks([-row for row in range(len(characters))], [f"k = {k}" for k in characters])
     ax.set(xlim=(-0.6, 10.6), ylim=(0.5 - len(characters), 0.5))

@@ -138,9 +138,11 @@ def order4_accuracies(table: pd.DataFrame) -> dict[int, np.ndarray]:
 def _check_order4(table: pd.DataFrame) -> Outcome:
     full = table[table["m"] == (table["d"] - 1) // 2]
     worse = bool((full["loss"] > (full["d"] - 1) / full["d"]).all())
-    found = order4_accuracies(table)
+    found, published = order4_accuracies(table), {5: 0.2, 7: 0.57, 23: 0.70}
+    holds = worse and all(found[d].mean() < 0.995 for d in published)
+    holds &= all(found[d].min() - 0.005 <= a <= found[d].max() + 0.005 for d, a in published.items())
     text = ", ".join(f"d = {d}: {a.mean():.2f} ({a.min():.2f}–{a.max():.2f})" for d, a in found.items())
-    return Outcome(text, worse and len(found) > 0 and all(a.mean() < 0.9 for a in found.values()))
+    return Outcome(text, holds)
 
 
 def _check_groups(table: pd.DataFrame) -> Outcome:
@@ -174,7 +176,7 @@ def _check_norms(totals: dict[str, float]) -> Outcome:
 
 def _check_law(curve: xr.Dataset) -> Outcome:
     gap = float(np.max(np.abs(curve["built"].values / curve["law"].values - 1)))
-    best = int(curve["n6"][int(curve["built"].argmin())])
+    best = int(curve["n6"].values[curve["built"].values.argmin()])
     return Outcome(
         f"least at n6 = {best} for d = {curve.attrs['d']}; off the law by {gap:.0e}",
         gap <= 1e-10 and (curve.attrs["d"], best) == (127, 9),
@@ -294,7 +296,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Order 4 everywhere without a host is worse than the zero function, and answers are wrong",
         "2(d−1)/d; accuracy 0.2 / 0.57 / 0.70 at d = 5 / 7 / 23 (single draws)",
         _check_order4,
-        "loss above (d−1)/d in each draw; mean accuracy over the draws below 0.9 at every d",
+        "loss above (d−1)/d in each draw; mean accuracy below 1; the published draw within our range",
     ),
     Claim(
         "cogo.groups",
