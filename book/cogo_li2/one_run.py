@@ -29,12 +29,13 @@ hidden_size = 512  # q
 learning_rate = 0.01
 weight_decay = 1e-4
 seed = 5
-rng = "published"  # the random numbers of the authors' script; "vectorised" is the library's default
+rng = "published"  # as in the authors' script; or "vectorised"
 epochs = 10_000
-snapshot_epochs = [0, 5, 10, 20, 45, 100, 200, 400, 700, 1000, 2000, 3000]  # weights kept for the explorer
-explorer_frequencies = [1, 2, 5, 11]
-no_decay_epochs = 1000  # length of the run without weight decay
+no_decay_epochs = 1000  # the run without weight decay
 exercise_epochs = 1000
+# weights kept for the explorer
+snapshot_epochs = [0, 5, 10, 20, 45, 100, 200, 400, 700, 1000, 2000, 3000]
+explorer_frequencies = [1, 2, 5, 11]
 gram_widths = [16, 64, 256, 1024, 4096]  # Theorem 6, d = 5
 flow_widths = [16, 128, 1024]
 panel_seeds = [0, 1, 2, 3]  # convergence panels, d = 7
@@ -42,23 +43,22 @@ panel_steps = 5000
 device = "cpu"
 
 # %%
-import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from learndyn.cogo_li2 import analysis, convergence, dynamics, initial, network, norms, published
+from learndyn.cogo_li2 import analysis, convergence, dynamics, initial
 from learndyn.cogo_li2 import figures_one_run as figures
+from learndyn.cogo_li2 import network, norms, published
+from learndyn.cogo_li2 import settings_one_run as experiment
 from learndyn.cogo_li2.claims import one_run as claims
 from learndyn.cogo_li2.groups import AbelianGroup
-from learndyn.cogo_li2.settings import PRESETS
-from learndyn.cogo_li2.settings_one_run import OneRun, measure, travel, weights_at
 from learndyn.core.claims import Ledger
 from learndyn.core.device import generator
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
 
 use_style()
-settings = OneRun.from_notebook(globals())
+settings = experiment.OneRun.from_notebook(globals())
 group = settings.group
 ledger = Ledger("cogo_li2", "one_run", claims.CLAIMS)
 
@@ -68,17 +68,19 @@ ledger = Ledger("cogo_li2", "one_run", claims.CLAIMS)
 # The network has no biases and a square as its activation,
 #
 # $$
-# o_z(x,y)=\sum_{j=1}^{q} w_c[z,j]\,\bigl(w_a[j,x]+w_b[j,y]\bigr)^2 ,
+# \begin{aligned}
+# h_j(x,y)&=\bigl(w_a[j,x]+w_b[j,y]\bigr)^2,\\
+# o_z(x,y)&=\textstyle\sum_{j=1}^{q} w_c[z,j]\,h_j(x,y),
+# \end{aligned}
 # $$ (eq-one-run-network)
 #
 # and the loss compares outputs and one-hot targets after each has lost its mean over $z$ (marked by a tilde),
 #
 # $$
-# \ell=\Bigl\langle \bigl\lVert \tilde o(x,y)-\tilde e_{x+y}\bigr\rVert^2\Bigr\rangle_{(x,y)} ,
-# \qquad \ell=\tfrac{d-1}{d}\ \text{for the zero function.}
+# \ell=\Bigl\langle \bigl\lVert \tilde o(x,y)-\tilde e_{x+y}\bigr\rVert^2\Bigr\rangle_{(x,y)} .
 # $$ (eq-one-run-loss)
 #
-# Nine tenths of the $d^2$ pairs are trained on. Look at the stripes on the left: every answer lies on an anti-diagonal, and
+# It is $(d-1)/d$ for the zero function and 0 at best. Nine tenths of the $d^2$ pairs are trained on. Look at the stripes on the left: every answer lies on an anti-diagonal, and
 # the white cells, the held-out tenth, can be filled in only by someone who has seen the rule. The untrained network sees
 # none.
 
@@ -116,17 +118,7 @@ Markdown(
 # rate 0.01, not $d=71$ and 0.002. Exercise 1 shows what the README's learning rate does.
 
 # %%
-pd.DataFrame(
-    {
-        name: {
-            "d": preset.size,
-            "learning rate": preset.learning_rate[0],
-            "weight decay": preset.weight_decay[0],
-            "seeds": ", ".join(map(str, preset.seed)),
-        }
-        for name, preset in PRESETS.items()
-    }
-).T
+experiment.preset_table()
 
 # %% [markdown]
 # ## Why the potentials move alone at first
@@ -143,11 +135,10 @@ pd.DataFrame(
 # potential then has a closed form,
 #
 # $$
-# r(t)=\delta+\bigl(r(0)-\delta\bigr)e^{-\lambda t},\qquad \lambda=6q\sigma^4/d^2,\qquad
-# \delta=1\text{ if }k_1=k_2=k,\ \text{else }0 .
+# r(t)=\delta+\bigl(r(0)-\delta\bigr)e^{-\lambda t},\qquad \lambda=6q\sigma^4/d^2,
 # $$ (eq-one-run-decoupled)
 #
-# Nothing in the theorem says how wide is wide. Look at the slopes: the dotted lines fall as $q^{-1/2}$.
+# with $\delta=1$ if $k_1=k_2=k$ and 0 otherwise. Nothing in the theorem says how wide is wide. Look at the slopes: the dotted lines fall as $q^{-1/2}$.
 
 # %%
 table = dynamics.decoupling_table(5, settings.gram_widths, generator=generator(0, "one run, gram"))
@@ -163,7 +154,7 @@ show(
 )
 
 # %% [markdown]
-# The same in time: from one random start, all potentials simulated (solid) and from the closed form (dashed). A narrow
+# The same in time: from one random start for each width, potentials simulated (solid) and from the closed form (dashed). A narrow
 # network leaves the dashed curves at once; a wide one follows them.
 
 # %%
@@ -180,14 +171,14 @@ show(
 #
 # ## The run of Figure 3
 #
-# One call. Curves are measured while training; a node whose three weights are all so small that weight decay always wins
-# is dropped for good, which changes no digit and makes late epochs cheap.
+# One call. Curves are measured while training. A node whose weights are all so small that weight decay must win is dropped
+# for good: that changes the run by no more than rounding, and makes late epochs cheap.
 
 # %%
-run = measure(settings)
+run = experiment.measure(settings)
 paper = settings.is_published_run
 epoch = settings.checkpoint  # the paper analyses the last checkpoint before the end
-weights = weights_at(run, epoch)
+weights = experiment.weights_at(run, epoch)
 spectrum = group.to_spectrum(weights.double())
 Markdown(
     f"{settings.epochs} epochs in {run.attrs['wall_seconds']:.0f} s ({run.attrs['device']}); "
@@ -201,7 +192,7 @@ Markdown(
 # pairs are right while test loss has just peaked, and the rule arrives afterwards. (Test loss starts higher still: the peak
 # is that after the first five epochs.)
 
-# %%
+# %% tags=["hide-input"]
 for claim in ("cogo.fig3a-log", "cogo.fig3a-accuracy", "cogo.fig3a-loss"):
     ledger.check(claim, run, at_paper_scale=paper)
 show(
@@ -221,7 +212,7 @@ Markdown(f"Largest distance from the log over epochs 0–199: {gap:.1e} in the l
 # The *order* at frequency $k$ is the number of hidden nodes with $|A_{kj}|>0.05$. Look for what is missing: threes, fives,
 # sevens.
 
-# %%
+# %% tags=["hide-input"]
 orders = claims.orders_at_end(run, epoch)
 ledger.check("cogo.fig3b-orders", run, at_paper_scale=paper)
 ledger.check("cogo.end-alive", run, at_paper_scale=paper)
@@ -239,7 +230,7 @@ show(
 # axis counts checkpoints: one per epoch up to 199, then one in a hundred (hence the kinks at 200). Look at the overshoot,
 # and at the others, which swing out on both sides of it.
 
-# %%
+# %% tags=["hide-input"]
 ledger.check("cogo.fig3c-diagonal", run, at_paper_scale=paper)
 ledger.check("cogo.fig3c-off-diagonal", run, at_paper_scale=paper)
 show(
@@ -256,9 +247,9 @@ show(
 # $1/\sqrt2$ ([](build_by_algebra.py)). It adds the same vector to all outputs, whatever the input. Products of order 6 have
 # none. So this one curve tells the two kinds apart. Look at the plateau: it is common to all order-4 frequencies, and it is
 # *not* $1/\sqrt2$. The phases of $c$ settle a few degrees from the ideal ones, since a smaller bias is cheaper for the nodes
-# that cancel it.
+# that cancel it. Then look at the order-6 frequencies: theirs rises while nodes die, and decays.
 
-# %%
+# %% tags=["hide-input"]
 curves = claims.bias_curves(run, 4, epoch)
 ledger.check("cogo.fig3d-plateau", run, at_paper_scale=paper)
 show(
@@ -268,7 +259,7 @@ show(
     caption="$|r_{a,k,-k,k}|$ at the frequencies that end with order 4. Dotted: the unperturbed product.",
 )
 
-# %%
+# %% tags=["hide-input"]
 curves = claims.bias_curves(run, 6, epoch)
 ledger.check("cogo.fig3e-decay", run, at_paper_scale=paper)
 show(
@@ -285,7 +276,7 @@ show(
 # curves are something else: the script multiplies $A_k$ by $\overline{A_{k+1}}$, and that is $|r_{a,k,-1-k,k}|$. Both
 # belong to $R_*$ and both die out; only the height of the peak betrays which one was drawn.
 
-# %%
+# %% tags=["hide-input"]
 ledger.check("cogo.fig3f-label", run, at_paper_scale=paper)
 ledger.check("cogo.fig3f-script", run, at_paper_scale=paper)
 show(
@@ -300,12 +291,12 @@ show(
 # ## The run that does not become small
 #
 # The same draws without weight decay, on the same axes. Look at both panels. This run generalises too, if accuracy is what
-# counts; but its test loss is slow to fall, and every frequency keeps dozens of nodes. Theorem 5 says why low order can be
-# reached ([](build_by_algebra.py)): an order-12 product and its order-6 factor, say, are joined by networks of zero loss.
-# Only weight decay walks along that path.
+# counts; but its test loss is slow to fall, and its orders, though they sink, stay high. Theorem 5 says why low order can be
+# reached ([](build_by_algebra.py)): a product and its factor of lower order are joined by networks of zero loss. Weight
+# decay is what walks along that path.
 
 # %%
-no_decay = measure(settings, weight_decay=0.0, epochs=settings.no_decay_epochs)
+no_decay = experiment.measure(settings, weight_decay=0.0, epochs=settings.no_decay_epochs)
 ledger.check("cogo.no-decay", claims.Comparison(run, no_decay), at_paper_scale=paper)
 show(
     figures.against_no_decay(run, no_decay, settings.weight_decay),
@@ -321,7 +312,7 @@ show(
 
 # %%
 kept = [*settings.snapshot_epochs, epoch]
-movie = torch.stack([weights_at(run, moment) for moment in kept])
+movie = torch.stack([experiment.weights_at(run, moment) for moment in kept])
 angles = {k: analysis.torus_angles(group, movie, k) for k in settings.explorer_frequencies}
 fig = figures.torus_end({k: angles[k] for k in settings.explorer_frequencies[:2]})
 show(
@@ -336,8 +327,11 @@ show(
 # leaving out what hosting a bias costs,
 #
 # $$
-# 1-r_{kkk}\approx 2^{-5/3}\,\mathrm{wd}\,d^{4/3}n^{1/3}\qquad\text{at order }n .
+# 1-r_{kkk}\approx 2^{-5/3}\,\mathrm{wd}\;d^{4/3}\,n^{1/3}
 # $$ (eq-one-run-shrinkage)
+#
+# at order $n$. Look at the dots beside the dashed lines, which are {eq}`eq-one-run-shrinkage`; the bars show how far Adam
+# throws single checkpoints.
 
 # %%
 ledger.check("cogo.end-shrinkage", run, at_paper_scale=paper)
@@ -345,15 +339,15 @@ show(
     figures.shrinkage(run, epoch, settings.weight_decay, group.size),
     name="shrinkage",
     caption="Dots: mean over the last tenth of training, indigo order 4, rust order 6; bars: least and largest checkpoint. "
-    "Dashed: equation above.",
+    "Dashed: the law for each order.",
 )
 
 # %% [markdown]
 # **Size.** Balanced solutions of least norm have equal norms in their three parts. The sum is predicted from the numbers of
 # order-4 and order-6 frequencies alone.
 #
-# **Exactness.** If the network is an exact solution that weight decay has shrunk, then a few steps without weight decay, on
-# all $d^2$ pairs, must lead to zero loss nearby.
+# **Exactness.** If the network is an exact solution that weight decay has shrunk, then minimising without weight decay, on all
+# $d^2$ pairs, must lead to zero loss nearby, with the same orders.
 
 # %%
 squared = analysis.norm_split(weights).numpy()
@@ -391,7 +385,9 @@ show(
 Markdown(f"Share of the live nodes' input energy that is in the constant: {constant:.1e}.")
 
 # %% [markdown]
-# ## Explorer: hundreds of nodes thin out to four or six
+# ## Explorer: dozens of nodes thin out to four or six
+#
+# The torus again, along training.
 
 # %%
 choices = {f"{k} (order {orders[k - 1]})": k for k in settings.explorer_frequencies}
@@ -407,7 +403,7 @@ explore(
 )
 
 # %%
-far = {moment: max(values) for moment, *values in zip(kept, *map(travel, angles.values()), strict=True)}
+far = {moment: max(values) for moment, *values in zip(kept, *map(experiment.travel, angles.values()), strict=True)}
 Markdown(
     "Farthest that a survivor of these frequencies still is from its final place, in either phase: "
     + ", ".join(f"{far[moment]:.0f}° at epoch {moment}" for moment in kept[len(kept) // 2 :])
@@ -435,7 +431,7 @@ show(
     "end with.",
 )
 
-# %%
+# %% tags=["hide-input"]
 show(
     figures.panels(panels.isel(run=shown), phases=True),
     name="panels-phase",
@@ -444,15 +440,10 @@ show(
 )
 
 # %% [markdown]
-# The paper shows one start. Others end at order 6 everywhere, with 18 nodes, at a slightly larger norm:
+# The paper shows one start. Others may end at order 6 everywhere, with 18 nodes; the loss does not tell which:
 
 # %%
-pd.DataFrame(
-    [
-        {"seed": seed, "orders": " ".join(map(str, found)), "live nodes": alive, "loss": f"{loss:.1e}"}
-        for seed, (found, alive, loss) in zip(settings.panel_seeds, states, strict=True)
-    ]
-).set_index("seed")
+experiment.panel_table(settings.panel_seeds, states)
 
 # %% [markdown]
 # ## Where the story stops
@@ -476,7 +467,7 @@ pd.DataFrame(
 # **1.** The README's `learning_rate` is 0.002. When is test accuracy perfect for the first time?
 
 # %% tags=["hide-cell"]
-slow = measure(settings, learning_rate=0.002, epochs=min(settings.exercise_epochs, 400))
+slow = experiment.measure(settings, learning_rate=0.002, epochs=min(settings.exercise_epochs, 400))
 fast, late = claims.accuracy_epochs(run)[1], claims.accuracy_epochs(slow)[1]
 Markdown(
     f"At epoch {late} instead of {fast} (after 199, accuracy is logged every 100 epochs; −1 would mean not within "
@@ -487,7 +478,7 @@ Markdown(
 # **2.** Set `weight_decay` to 5e-4. What are the orders after a tenth of the epochs?
 
 # %% tags=["hide-cell"]
-strong = measure(settings, weight_decay=5e-4, epochs=settings.exercise_epochs)
+strong = experiment.measure(settings, weight_decay=5e-4, epochs=settings.exercise_epochs)
 strong_orders = tuple(int(n) for n in strong.order.isel(epoch=-1).values)
 Markdown(
     f"Orders {' '.join(map(str, strong_orders))} at epoch {settings.exercise_epochs}, test accuracy "
@@ -499,7 +490,7 @@ Markdown(
 # **3.** Set `rng` to `"vectorised"`. Which of the findings above depend on the draws?
 
 # %% tags=["hide-cell"]
-redrawn = measure(settings, rng="vectorised", epochs=3 * settings.exercise_epochs)
+redrawn = experiment.measure(settings, rng="vectorised", epochs=3 * settings.exercise_epochs)
 redrawn_orders = tuple(int(n) for n in redrawn.order.isel(epoch=-1).values)
 Markdown(
     f"Orders {' '.join(map(str, redrawn_orders))} after {3 * settings.exercise_epochs} epochs, test accuracy 1 first at epoch "

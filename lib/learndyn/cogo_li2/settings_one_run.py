@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from jaxtyping import Float
@@ -17,6 +19,7 @@ from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.settings import PRESETS, TrainConfig
 from learndyn.cogo_li2.training import Measure, train
 from learndyn.core.config import Config
+from learndyn.core.explorer import format_value
 
 Width = Annotated[int, Field(ge=1)]
 # What does not change a trajectory: what is logged, and dropping nodes that are dead.
@@ -127,3 +130,30 @@ def travel(angles: xr.Dataset) -> Float[np.ndarray, " snapshot"]:
     gaps = [np.abs(np.angle(np.exp(1j * (away + shift)))).max(axis=0) for shift in (0, np.pi)]
     nearest = np.degrees(np.minimum(*gaps))
     return nearest.max(axis=1) if survives.any() else np.full(len(nearest), np.nan)
+
+
+def preset_table() -> pd.DataFrame:
+    """The named configurations of `settings.PRESETS`, one row each, as text for a reader."""
+    rows = {
+        name: {
+            "d": str(preset.size),
+            "learning rate": format_value(preset.learning_rate[0]),
+            "weight decay": format_value(preset.weight_decay[0]),
+            "seeds": ", ".join(map(str, preset.seed)),
+        }
+        for name, preset in PRESETS.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def panel_table(seeds: Sequence[int], states: Iterable[tuple[tuple[int, ...], int, float]]) -> pd.DataFrame:
+    """How each start of the convergence panels ended: (orders, live nodes, loss) as text for a reader."""
+    rows = {
+        f"seed {seed}": {
+            "orders": " ".join(map(str, orders)),
+            "live nodes": str(alive),
+            "loss": format_value(float(f"{loss:.1e}")),
+        }
+        for seed, (orders, alive, loss) in zip(seeds, states, strict=True)
+    }
+    return pd.DataFrame(rows).T
