@@ -30,7 +30,7 @@ moduli = [7, 11, 13, 17]  # small groups trained here, on all d² pairs
 widths = [64, 96, 96, 128]  # hidden nodes q, one for each modulus
 weight_decays = [5e-4, 1e-3, 3e-3]
 collapse_weight_decay = 0.02  # a run that fails
-seeds = 8
+seeds = 6
 epochs = 3000
 learning_rate = 0.01
 memorisation_modulus = 7
@@ -38,7 +38,7 @@ memorisation_epochs = 3000
 memorisation_weight_decay = 1e-3
 memorisation_noise = 0.01  # standard deviation, on every weight
 memorisation_seeds = 4
-explorer_epochs = [500, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 9900]
+explorer_epochs = [500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 9900]
 device = "cpu"
 
 # %%
@@ -86,8 +86,8 @@ show(
 # ## The same picture, made here
 #
 # Small groups train in seconds. For each $d$ below, all weight decays and seeds are one ensemble. Look down the columns: the
-# share of order 6 (rust) falls with $d$. The last column is the run that fails: at weight decay 0.02 the pull towards zero
-# wins before anything is learned, although for $d\le13$ a network that already had a solution would keep it.
+# share of order 6 (rust) falls with $d$. The last column fails as soon as $d>7$: at weight decay 0.02 the pull towards zero
+# wins before a solution has formed, although up to $d=13$ a network that had one would keep it.
 
 # %%
 ensembles = {d: experiments.small_group(settings, d) for d in settings.moduli}
@@ -98,7 +98,7 @@ show(
     name="orders-small",
     source="Figure 4",
     caption=f"Per cent of the frequencies with each order, {settings.seeds} runs per panel, {settings.epochs} epochs, all "
-    "$d^2$ pairs. Last column: the weight decay at which training from random weights fails.",
+    "$d^2$ pairs. Last column: so much weight decay that training from random weights fails.",
 )
 
 # %%
@@ -110,6 +110,10 @@ means = ", ".join(f"{n6:.2f} at d = {d}" for d, n6 in reference.items())
 Markdown(f"Mean number of order-6 frequencies at the weight decays of the stored reference runs: {means}.")
 
 # %% [markdown]
+# The claim about the failing column was that training *dies* at $d=11$, with every weight decayed. That is not quite what we
+# see: in most runs a few frequencies are left with one or two nodes, too few for a solution, and stay there. The collapse at
+# $d=127$ below looks the same.
+#
 # ## Figure 4: the published grid
 #
 # Bars are our archived runs, circles the published counts (read off the printed figure, so ±1). Look at three things. At
@@ -179,7 +183,7 @@ Markdown(
     f"{distance[1.0]:.2f} at equal $\\tau$, {distance[0.8]:.2f} at equal (weight decay)$^{{0.8}}$ × epochs; about 0.09 would "
     f"be left between two samples of one distribution. The epoch of a given mean order falls as a power "
     f"{powers.min():.2f} to {powers.max():.2f} of weight decay, not exactly 1: the clock ticks a little slower than "
-    "weight decay grows, because Adam rescales the gradients that weight decay competes with."
+    "weight decay grows. Adam's rescaling of the gradients, of which weight decay is a part, is the likely cause."
 )
 
 # %% [markdown]
@@ -351,7 +355,7 @@ show(
 #
 # So start there, with $d=7$ and all $49$ nodes, and train. Blue runs have a little noise on the weights; the green one has none, so
 # that only rounding breaks its symmetry; the rust one has no weight decay. Look at the plateau, at the moment when hundreds of
-# epochs of slow decay end, and at the loss meanwhile.
+# epochs of nothing end, and at the loss meanwhile.
 
 # %%
 path = experiments.memorisation_runs(settings)
@@ -375,9 +379,9 @@ Markdown(
 )
 
 # %% [markdown]
-# The story of Theorem 5 holds, with one correction: the path of the theorem takes one factor off, while training lets all
-# nodes fade at different rates and passes through orders that are no product at all. The stored runs of the reference are
-# the same with other noise:
+# So the promise holds, but not by the theorem's path: that path takes off one factor, while training lets nodes fade at
+# different rates and passes through orders that are no product at all. Which mix a run ends in is decided by the noise, or,
+# without noise, by rounding. Stored runs with other noise did the same:
 
 # %%
 published.memorisation_path().query("epoch in [0, 300, 1000, 3000]").drop(columns=["accuracy", "alive_nodes"])
@@ -401,17 +405,22 @@ published.memorisation_path().query("epoch in [0, 300, 1000, 3000]").drop(column
 #
 # Each changes one parameter.
 #
-# **1.** Set `collapse_weight_decay` to 0.01. Does $d=11$ still learn?
+# **1.** Set `collapse_weight_decay` to 0.015. What does $d=11$ do between success and collapse?
 
 # %% tags=["hide-cell"]
-gentler = settings.replace(moduli=(11,), widths=(96,), weight_decays=(5e-3, 7e-3), collapse_weight_decay=0.01, seeds=4)
-learned = checks.small_ends({11: experiments.small_group(gentler, 11)})[11, 0.01]
-Markdown(
-    f"Orders {sorted(set(learned.orders.flatten().tolist()))} at weight decay 0.01, least accuracy {learned.accuracy.min():.2f}; "
-    f"the equilibrium of order 6 exists up to {norms.critical_weight_decay(11, 6):.3f}."
+gentler = settings.replace(moduli=(11,), widths=(96,), weight_decays=(5e-3, 1e-2), collapse_weight_decay=0.015, seeds=4)
+learned = checks.small_ends({11: experiments.small_group(gentler, 11)})
+pd.DataFrame(
+    {
+        f"{decay:g}": {"orders": sorted(set(end.orders.flatten().tolist())), "least accuracy": f"{end.accuracy.min():.2f}"}
+        for (_, decay), end in learned.items()
+    }
 )
 
 # %% [markdown]
+# Orders three and five can appear while accuracy is still perfect: once weight decay takes a good part of $r_{kkk}$, the best
+# compromise need not be near an exact solution.
+#
 # **2.** Set `epochs` to 600. Which orders does $d=17$ have at weight decay 5e-4, and which clock time is that?
 
 # %% tags=["hide-cell"]

@@ -214,15 +214,16 @@ def mixes(
 
 
 def archived_mixes(found: Mapping[Key, xr.Dataset], hidden_size: int = 512) -> pd.DataFrame:
-    """:func:`mixes` of all archived runs of one width that have settled to orders 4 and 6."""
-    tables = [
-        mixes(
-            orders_at(panel),
-            panel["squared_norm"].sum("part").values.astype(float),
-            key.modulus,
-            panel["weight_decay"].values,
-        )
-        for key, panel in found.items()
-        if key.hidden_size == hidden_size
-    ]
-    return pd.concat(tables, ignore_index=True)
+    """:func:`mixes` of all archived runs of one width that have settled to orders 4 and 6.
+
+    A panel of which fewer than half of the runs have settled is an early picture (or a collapse), and those
+    that have are no fair sample: it is left out.
+    """
+    tables = [mixes(torch.zeros(0, 1, dtype=torch.long), np.zeros(0), 3, np.zeros(0))]
+    for key, panel in found.items():
+        if key.hidden_size == hidden_size:
+            norm = panel["squared_norm"].sum("part").values.astype(float)
+            table = mixes(orders_at(panel), norm, key.modulus, panel["weight_decay"].values)
+            if 2 * len(table) >= panel.sizes["run"]:
+                tables.append(table)
+    return pd.concat(tables[1:] or tables, ignore_index=True)

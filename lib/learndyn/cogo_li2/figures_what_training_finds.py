@@ -83,9 +83,9 @@ def small_histograms(ends: Mapping[tuple[int, float], SmallRuns], collapse: floa
         row[0].set_ylabel(f"$d={d}$")
     for ax, decay in zip(axes[0], columns, strict=True):
         failing = decay == collapse
-        ax.set_title(f"{decay_text(decay)}{': too much' if failing else ''}", color=RUST if failing else INK)
+        ax.set_title(f"wd {decay_text(decay)}", color=RUST if failing else INK)
     axes[0, 0].set(ylim=(0, 122), xlim=(-0.7, 8.7), xticks=[0, 2, 4, 6, 8], yticks=[0, 50, 100])
-    fig.supxlabel("order (columns: weight decay)", fontsize=11.5)
+    fig.supxlabel("order", fontsize=11.5)
     fig.supylabel("frequencies (per cent)", fontsize=11.5)
     return fig
 
@@ -99,15 +99,15 @@ def figure4(found: archive.Panels, moduli: Sequence[int], decays: Sequence[float
             panel = found.get(archive.Key(d, 512, decay))
             ours = {} if panel is None else archive.pooled_counts(panel)
             if panel is None:
-                ax.annotate("not yet archived", (0.5, 0.5), xycoords="axes fraction", ha="center", color=MUTED,
-                            fontsize=9.5)  # fmt: skip
+                ax.set_title("not yet archived", loc="right", fontsize=9.5, color=MUTED, weight="normal")
             _bars(ax, ours)
             ax.plot(list(theirs), list(theirs.values()), "o", ms=6, mfc="none", mec=INK, mew=1.1, zorder=4)
             for order in {*ours, *theirs}:
                 height = max(ours.get(order, 0), theirs.get(order, 0))
                 label = str(ours.get(order, "")) if ours else ""
-                ax.annotate(label, (order, height), (0, 5), textcoords="offset points", ha="center", va="bottom",
-                            fontsize=9)  # fmt: skip
+                ax.annotate(
+                    label, (order, height), (0, 5), textcoords="offset points", ha="center", fontsize=9
+                )
             ax.set(xlim=(-0.8, 8.8), ylim=(0, 1.28 * max([*theirs.values(), *ours.values()])))
             ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
             if d == moduli[0]:
@@ -140,7 +140,7 @@ def clock(curves: Mapping[float, pd.Series], powers: pd.Series) -> Figure:
     ):
         curve = curve[curve.index >= 100]
         for ax, factor in zip(axes, (1.0, decay), strict=True):
-            ax.plot(curve.index * factor, curve, color=color, ls=style, label=decay_text(decay))
+            ax.plot(curve.index * factor, curve, color=color, ls=style, label=f"wd {decay_text(decay)}")
     axes[0].set(xscale="log", yscale="log", xlabel="epoch", ylabel="mean order")
     axes[1].set(xscale="log", xlabel="weight decay × epoch")
     ticks = [5, 6, 8, 12, 20, 40]
@@ -149,10 +149,8 @@ def clock(curves: Mapping[float, pd.Series], powers: pd.Series) -> Figure:
     axes[0].set_ylim(4.8, 60)
     axes[0].set_title("Three curves …")
     span = f"{powers.min():.2f}–{powers.max():.2f}" if len(powers) else "undefined"
-    axes[1].set_title(f"… nearly one (power {span})")
+    axes[1].set_title(f"… one, nearly: power {span}")
     label_lines(axes[1])
-    axes[0].annotate("weight decay", (1.0, 1.02), xycoords=axes[1].transAxes, fontsize=10, color=MUTED,
-                     va="bottom")  # fmt: skip
     return fig
 
 
@@ -323,7 +321,7 @@ def law(live: pd.DataFrame, archived: pd.DataFrame) -> Figure:
 
 
 def norm_law(live: pd.DataFrame, archived: pd.DataFrame) -> Figure:
-    """Measured squared norm over the law's, against weight decay in units of its limit; shrinkage dashed."""
+    """Measured squared norm over the law's, against weight decay; theory with shrinkage dashed."""
     fig, ax = plt.subplots()
     data = pd.concat([live, archived], ignore_index=True)
     moduli = sorted(data["d"].unique())
@@ -331,17 +329,16 @@ def norm_law(live: pd.DataFrame, archived: pd.DataFrame) -> Figure:
         rows = data[data["d"] == d]
         for axis, column in (("measured", "norm"), ("theory", "shrunk")):
             ratio = (rows[column] / rows["law"] - 1).groupby(rows["weight_decay"]).mean() * 100
-            kind = (
-                {"marker": "o", "ls": "", "label": f"$d={d}$"}
-                if axis == "measured"
-                else {"ls": "--", "lw": 1.2}
-            )
+            kind = {"marker": "o", "ls": ""} if axis == "measured" else {"ls": "--", "lw": 1.2}
             ax.plot(ratio.index, ratio, color=color, **kind)
+            if axis == "measured":
+                last = (float(ratio.index[-1]), float(ratio.iloc[-1]))
+                ax.annotate(f"$d={d}$", last, (9, 0), textcoords="offset points", color=color, va="center")
     ax.axhline(0, color=INK, lw=1)
     ax.set(xscale="log", xlabel="weight decay", ylabel="norm² above the law (per cent)")
     gap = 100 * (data["norm"] / data["shrunk"] - 1).abs().max()
-    ax.set_title(f"With shrinkage, every norm is within {gap:.1f} % of theory")
-    label_lines(ax)
+    ax.set_title(f"With shrinkage, theory is right to {gap:.1f} %")
+    ax.margins(x=0.16)
     return fig
 
 
