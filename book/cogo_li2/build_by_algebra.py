@@ -89,10 +89,12 @@ show(
 # Squaring a wave multiplies characters, so only such sums enter the output. With no $k=0$ components,
 #
 # $$
-# \ell=\frac1d\sum_{k\ne0}\Bigl\{\underbrace{\lvert r_{kkk}-1\rvert^2}_{R_g}
+# \begin{aligned}
+# \ell=\frac1d\sum_{k\ne0}\Bigl\{&\underbrace{\lvert r_{kkk}-1\rvert^2}_{R_g}
 # +\underbrace{\sum_{(k_1,k_2)\ne(k,k)}\lvert r_{k_1k_2k}\rvert^2}_{R_c}
-# +\underbrace{\tfrac14\Bigl\lvert\sum_{p,k'}r_{p,k',-k',k}\Bigr\rvert^2}_{R_n}
+# \\&+\underbrace{\tfrac14\Bigl\lvert\sum_{p,k'}r_{p,k',-k',k}\Bigr\rvert^2}_{R_n}
 # +\underbrace{\tfrac14\sum_{m\ne0}\sum_p\Bigl\lvert\sum_{k'}r_{p,k',m-k',k}\Bigr\rvert^2}_{R_*}\Bigr\}.
+# \end{aligned}
 # $$ (eq-build-loss)
 #
 # Loss zero follows from $r_{kkk}=1$ and all the rest zero. The four families: the *goal* $R_g$; *cross* terms $R_c$, waves
@@ -131,7 +133,6 @@ errors = exact_solutions.decomposition_errors(
 )
 ledger.check("cogo.theorem1", errors, at_paper_scale=True)
 ledger.check("cogo.theorem1-constant", errors, at_paper_scale=True)
-# %%
 show(
     figures.decomposition(errors),
     name="decomposition",
@@ -236,7 +237,7 @@ figures.plain_html(
         "loss": "loss",
         "predicted_loss": "predicted",
     }
-    | {"accuracy": "accuracy", "squared_norm": "squared norm"},
+    | {"accuracy": "accuracy", "squared_norm": "norm²"},
 )
 
 # %% [markdown]
@@ -254,7 +255,6 @@ figures.plain_html(
 left_alone = exact_solutions.unhosted_bias(settings.moduli, draws=settings.draws, seed=settings.seed)
 ledger.check("cogo.partial-bias", left_alone, at_paper_scale=True)
 ledger.check("cogo.partial-order4", left_alone, at_paper_scale=True)
-# %%
 show(
     figures.unhosted(left_alone),
     name="unhosted",
@@ -301,7 +301,6 @@ paths = {
 path = paths["Theorem 5"]
 ledger.check("cogo.theorem5-path", claims.Paths(path, paths["straight, same nodes"]), at_paper_scale=True)
 ledger.check("cogo.theorem5-norm", path, at_paper_scale=True)
-# %%
 show(
     figures.theorem5(paths),
     name="theorem5",
@@ -328,7 +327,6 @@ show(
 
 # %% tags=["hide-input"]
 frequencies = (group.size - 1) // 2
-found = solutions[solutions["d"] == group.size].set_index("construction")["squared_norm"]
 totals = {"order 4": frequencies * norms.frequency_norm(4, group.size)}
 totals["order 4, constant node"] = totals["order 4"] + norms.dc_host_norm(frequencies, group.size)
 for six in range(1, frequencies):
@@ -361,7 +359,7 @@ large = AbelianGroup((settings.large_modulus,))
 solved = exact_solutions.solve(large)
 ledger.check("cogo.solve-instead", claims.Solving(solved, large.size), at_paper_scale=True)
 Markdown(
-    f"$d={large.size}$: {solved.measured.width} nodes, {solved.order_6} frequencies of order 6, built in "
+    f"d = {large.size}: {solved.measured.width} nodes, {solved.order_6} frequencies of order 6, built in "
     f"{1000 * solved.seconds:.0f} ms. Loss {solved.measured.loss:.0e}, accuracy {solved.measured.accuracy:.0%}, "
     f"squared norm {solved.measured.squared_norm:.1f}."
 )
@@ -421,7 +419,7 @@ explore(
 #   same solutions is seen in [](one_run.py) and [](what_training_finds.py).
 # - The product uses that units are quadratic. For other activations potentials of higher degree enter.
 # - The paper's $R_n=0$ is stricter than needed, and trained networks use the difference: they host.
-# - {cite:t}`morwani2024feature` find, by margin maximisation, that every frequency is used; that is the $r_{kkk}=1$ here.
+# - {cite:t}`morwani2024feature` study the same network by margin maximisation and also find that every frequency is used.
 # - To try next: set `groups` to `[[3, 3], [9]]`, or `factor` to `"syn_alphabeta"`.
 #
 # ## Exercises

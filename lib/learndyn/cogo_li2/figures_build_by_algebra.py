@@ -85,7 +85,7 @@ def first_network(group: AbelianGroup, spectrum: Spectrum) -> Figure:
 def budgets(cases: Mapping[str, potentials.LossBudget]) -> Figure:
     """The loss of several networks as stacked bars: a bar per frequency, a colour per family."""
     fig, ax = plt.subplots(figsize=FIGURE_SIZES["wide"])
-    middles, place = [], 0.0
+    middles, place, top = [], 0.0, 0.0
     for budget in cases.values():
         array = budget.to_array()
         bars = place + np.arange(array.sizes["frequency"])
@@ -98,12 +98,13 @@ def budgets(cases: Mapping[str, potentials.LossBudget]) -> Figure:
             bars.mean(), bottom.max() + 0.02, f"{float(budget.loss):.3f}", ha="center", va="bottom", color=INK
         )
         middles.append(bars.mean())
+        top = max(top, bottom.max())
         place = bars[-1] + 2.0
     for row, (family, color) in enumerate(FAMILY_COLORS.items()):
         words = f"■ {FAMILY_WORDS[family]}"
         ax.text(0.8, 0.97 - 0.09 * row, words, color=color, transform=ax.transAxes, va="top")
     ax.set_xticks(middles, list(cases))
-    ax.margins(y=0.12)
+    ax.set_ylim(0, 1.15 * top)
     ax.grid(False, axis="x")
     ax.set(
         ylabel="part of the loss", title="One number, split by frequency and family (total above the bars)"
@@ -180,34 +181,31 @@ def _potential_axis(ax: Axes) -> None:
 
 def _subscripts(text: str) -> str:
     """Plain mathematics such as ``z_{ν=i}`` as HTML."""
-    return re.sub(r"([zZ])_(?:\{([^}]*)\}|(\w+))", r"\1<sub>\2\3</sub>", html.escape(text))
+    return re.sub(r"([zZR])_(?:\{([^}]*)\}|(\w+|\*))", r"\1<sub>\2\3</sub>", html.escape(text))
 
 
 def construction_html(table: pd.DataFrame) -> HTML:
     """Table 1 as HTML: a green ring where a potential vanishes for every parameter, else its modulus."""
     names = [potential.name for potential in POTENTIALS]
     families = [(f, sum(p.family == f for p in POTENTIALS)) for f in potentials.FAMILIES]
-    top = "".join(
-        f'<th scope="colgroup" colspan="{n}" style="text-align:center">{f}</th>' for f, n in families
-    )
-    head = "".join(f'<th scope="col" style="text-align:center">{name}</th>' for name in names)
+    cell = 'style="text-align:center;padding:0.15em 0.2em"'
+    top = "".join(f'<th scope="colgroup" colspan="{n}" {cell}>{_subscripts(f)}</th>' for f, n in families)
+    head = "".join(f'<th scope="col" {cell}>{name.removeprefix("Σ")}</th>' for name in names)
     ring = '<span style="color:#17724d" title="vanishes" aria-label="vanishes">○</span>'
+    left = 'style="white-space:nowrap;text-align:left;padding:0.15em 0.2em"'
     body = ""
     for construction, row in table.iterrows():
-        cells = "".join(
-            f'<td style="text-align:center">{ring if row[n] == 0 else f"{row[n]:.3g}"}</td>' for n in names
+        shown = [ring if row[name] == 0 else f"{row[name]:.2g}" for name in names]
+        cells = "".join(f"<td {cell}>{text}</td>" for text in (row["order"], *shown))
+        nodes = (
+            f'<br><span style="font-weight:normal">{row["nodes"]}</span>' if row["nodes"] != "product" else ""
         )
-        body += (
-            f'<tr><th scope="row" style="white-space:nowrap;text-align:left">{_subscripts(construction)}</th>'
-            f'<td style="white-space:nowrap;text-align:left">{_subscripts(row["nodes"])}</td>'
-            f"<td>{row['order']}</td>{cells}</tr>"
-        )
-    left = 'scope="col" style="text-align:left"'
+        body += f'<tr><th scope="row" {left}>{_subscripts(construction)}{nodes}</th>{cells}</tr>'
     return HTML(
-        '<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Constructions"><table>'
-        f'<thead><tr><th colspan="3"></th>{top}</tr>'
-        f"<tr><th {left}>construction</th><th {left}>nodes (a, b, c)</th>"
-        f'<th scope="col">order</th>{head}</tr>'
+        '<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Constructions">'
+        f'<table style="font-size:80%"><thead><tr><th></th><th></th>{top}</tr>'
+        f'<tr><th scope="col" {left}>construction, nodes (a, b, c)</th>'
+        f'<th scope="col" {cell}>order</th>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -224,6 +222,8 @@ def plain_html(table: pd.DataFrame, words: Mapping[str, str]) -> HTML:
     formats |= dict.fromkeys(("construction", "group"), _subscripts)
     named = {words[name]: rule for name, rule in formats.items() if name in words}
     inner = chosen.to_html(index=False, escape=False, border=0, formatters=named, justify="left")
+    for cell in ("td", "th"):
+        inner = inner.replace(f"<{cell}>", f'<{cell} style="padding:0.15em 0.4em;white-space:nowrap">')
     return HTML(
         f'<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Networks">{inner}</div>'
     )
@@ -264,7 +264,7 @@ def theorem5(paths: Mapping[str, xr.Dataset]) -> Figure:
     path, *lines = paths.values()
     middle = path.sizes["t"] // 2
     for color, offset, (name, way) in zip(
-        (PALETTE[0], PALETTE[1], PALETTE[3]), (7, -16, 9), paths.items(), strict=True
+        (PALETTE[0], PALETTE[1], PALETTE[3]), (7, -16, 13), paths.items(), strict=True
     ):
         top.plot(way["t"], way["loss"].clip(min=FLOOR), color=color)
         bottom.plot(way["t"], way["norm"], color=color)
