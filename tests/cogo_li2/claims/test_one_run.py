@@ -168,6 +168,7 @@ SPOILED = {
     "cogo.end-constant": [lambda: 0.02, lambda: np.nan],
     "cogo.no-decay": [
         lambda: claims.Comparison(good_run(), ended_at(1.0, 6)),
+        lambda: claims.Comparison(good_run(), ended_at(1.0, 12)),
         lambda: claims.Comparison(ended_at(1.0, 40), ended_at(1.0, 40)),
         lambda: claims.Comparison(good_run(), ended_at(1.0, 40, epoch=1050)),
     ],
@@ -201,6 +202,14 @@ def test_a_good_result_holds(claim_id: str) -> None:
 )
 def test_a_spoiled_result_does_not(claim_id: str, number: int) -> None:
     assert verdict(claim_id, SPOILED[claim_id][number]()) == Verdict.NOT
+
+
+def test_epoch_of_mean_order_is_counted_after_the_peak() -> None:
+    orders = np.array([5.0, 3, 50, 30, 8, 6])[:, None] * np.ones(11)
+    run = xr.Dataset({"order": (("epoch", "frequency"), orders)}, coords={"epoch": [0, 1, 50, 100, 200, 300]})
+    assert claims.epoch_of_mean_order(run, 8.0) == 200
+    assert claims.epoch_of_mean_order(run, 60.0) == 50
+    assert claims.epoch_of_mean_order(run, 2.0) == -1
 
 
 # --- settings ---
