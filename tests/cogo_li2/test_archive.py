@@ -145,6 +145,12 @@ def test_only_the_papers_own_settings_are_published(trained) -> None:
     base = {"rng": "published", "epochs": 10000, "test_size": 0.1}
     five.attrs["config"] = json.dumps({"base": base, "name": "a sweep"})
     assert archive.is_published(five)
+    found = {
+        archive.Key(7, 512, 5e-5): five,
+        archive.Key(11, 512, 5e-5): panel,
+        archive.Key(23, 512, 1e-4): five,
+    }
+    assert archive.published_moduli(found) == {7}
     assert not archive.is_published(five.assign_coords(learning_rate=("run", [0.002] * 5)))
     assert not archive.is_published(five.isel(run=slice(4)))
     five.attrs["config"] = json.dumps({"base": base | {"rng": "vectorised"}})

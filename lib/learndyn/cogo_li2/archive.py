@@ -123,6 +123,15 @@ def is_published(panel: xr.Dataset) -> bool:
     )
 
 
+def published_moduli(found: Panels, hidden_size: int = 512, decay: float = TABLE2_DECAY) -> set[int]:
+    """The moduli whose panel at this width and weight decay :func:`is_published`."""
+    return {
+        key.modulus
+        for key, panel in found.items()
+        if (key.hidden_size, key.weight_decay) == (hidden_size, decay) and is_published(panel)
+    }
+
+
 def full_spectrum(panel: xr.Dataset) -> Complex[Tensor, "run part node character"]:
     """The coefficients of the archived nodes at all d characters; zero where a run has fewer nodes."""
     size = int(panel["modulus"][0])

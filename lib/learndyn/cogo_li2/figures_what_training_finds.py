@@ -205,11 +205,12 @@ _HEADS = {
     "pct_nu_times_syn": "z<sub>ν</sub> ∗ z<sub>syn</sub>, %",
     "pct_others": "others, %",
 }
+_HEAD = "text-align:left;vertical-align:bottom;font-weight:600;padding:0.3em 0.7em 0.3em 0"
 
 
 def table2_html(rows: Mapping[int, pd.DataFrame], moduli: Sequence[int]) -> str:
     """Table 2 as HTML: for each d the published row above ours, mean ± standard error."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in _HEADS.values())
+    head = "".join(f'<th scope="col" style="{_HEAD}">{title}</th>' for title in ("d", *_HEADS.values()))
     body = []
     for d in moduli:
         theirs = published.TABLE2[d]
@@ -223,17 +224,19 @@ def table2_html(rows: Mapping[int, pd.DataFrame], moduli: Sequence[int]) -> str:
         body.append(_table_row(f"{d}, ours", ours, bold=True))
     return (
         '<div class="claims-scroll" style="overflow-x:auto" role="region" tabindex="0" aria-label="Table 2">'
-        '<table class="claims-table"><caption>Table 2, published and ours (archived runs), mean ± standard '
-        f'error over five seeds</caption><thead><tr><th scope="col">d</th>{head}</tr></thead>'
+        '<table style="border-collapse:collapse;font-size:0.85em"><caption style="text-align:left">Table 2, published and ours (archived runs), mean ± standard '
+        f"error over five seeds</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 def _table_row(name: str, cells: Sequence[str], bold: bool = False) -> str:
-    style = ' style="font-weight:600;white-space:nowrap"' if bold else ' style="white-space:nowrap"'
-    return (
-        f'<tr><th scope="row">{name}</th>{"".join(f"<td{style}>{escape(cell)}</td>" for cell in cells)}</tr>'
-    )
+    style = "white-space:nowrap;padding:0.25em 0.7em 0.25em 0"
+    rule = "border-bottom:1px solid currentColor" if bold else ""
+    weight = "font-weight:600" if bold else "font-weight:400"
+    data = "".join(f'<td style="{style};{weight}">{escape(cell)}</td>' for cell in cells)
+    head = f'<th scope="row" style="{style};{weight};text-align:left">{name}</th>'
+    return f'<tr style="{rule}">{head}{data}</tr>'
 
 
 # --- Figure 5 ---
@@ -329,7 +332,7 @@ def norm_law(live: pd.DataFrame, archived: pd.DataFrame) -> Figure:
         rows = data[data["d"] == d]
         for axis, column in (("measured", "norm"), ("theory", "shrunk")):
             ratio = (rows[column] / rows["law"] - 1).groupby(rows["weight_decay"]).mean() * 100
-            kind = {"marker": "o", "ls": ""} if axis == "measured" else {"ls": "--", "lw": 1.2}
+            kind = {"marker": "o", "ls": ""} if axis == "measured" else {"marker": "_", "ls": "--", "lw": 1.2}
             ax.plot(ratio.index, ratio, color=color, **kind)
             if axis == "measured":
                 last = (float(ratio.index[-1]), float(ratio.iloc[-1]))
