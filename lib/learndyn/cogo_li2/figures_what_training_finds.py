@@ -224,8 +224,9 @@ def table2_html(rows: Mapping[int, pd.DataFrame], moduli: Sequence[int]) -> str:
         body.append(_table_row(f"{d}, ours", ours, bold=True))
     return (
         '<div class="claims-scroll" style="overflow-x:auto" role="region" tabindex="0" aria-label="Table 2">'
-        '<table style="border-collapse:collapse;font-size:0.85em"><caption style="text-align:left">Table 2, published and ours (archived runs), mean ± standard '
-        f"error over five seeds</caption><thead><tr>{head}</tr></thead>"
+        '<table style="border-collapse:collapse;font-size:0.85em"><caption style="text-align:left">'
+        "Table 2, published and ours (archived runs), mean ± standard error over five seeds</caption>"
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
