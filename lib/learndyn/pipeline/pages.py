@@ -52,8 +52,16 @@ def gather_claims(notebooks: Notebooks, profile: str) -> list[dict[str, Any]]:
     ]
 
 
-def scoreboard(records: Sequence[Mapping[str, Any]], notebooks: Notebooks) -> str:
-    """Return the scoreboard: per chapter and notebook, every claim with the paper's value beside ours."""
+def scoreboard(
+    records: Sequence[Mapping[str, Any]], notebooks: Notebooks, chapters: Mapping[str, str]
+) -> str:
+    """Return the scoreboard: per chapter and notebook, every claim with the paper's value beside ours.
+
+    Args:
+        records: the claims of all notebooks, see `gather_claims`.
+        notebooks: the notebooks.
+        chapters: titles of the chapters' opening pages under the names of their folders.
+    """
     parts = []
     for chapter in dict.fromkeys(name.split("/")[0] for name in notebooks):
         tables = []
@@ -64,14 +72,9 @@ def scoreboard(records: Sequence[Mapping[str, Any]], notebooks: Notebooks) -> st
                 tables.append(f"{link}\n\n```{{raw}} html\n{claims.render_table(rows)}\n```")
         if tables:
             rows = [record for record in records if record["notebook"].split("/")[1] == chapter]
-            parts += [f"## {chapter_title(rows, chapter)}", f"{claims.summary(rows)}.", *tables]
+            heading = f"[{chapters[chapter]}]({chapter}/index.md)" if chapter in chapters else chapter
+            parts += [f"## {heading}", f"{claims.summary(rows)}.", *tables]
     return "\n\n".join(parts) or "No notebook of this build holds a table of claims."
-
-
-def chapter_title(records: Sequence[Mapping[str, Any]], folder: str) -> str:
-    """Return what the chapter's ledgers call it, or its folder's name if they disagree."""
-    names = {record["chapter"] for record in records}
-    return names.pop() if len(names) == 1 else folder
 
 
 def gallery(notebooks: Notebooks, pictures: Path) -> str:

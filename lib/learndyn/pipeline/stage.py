@@ -46,7 +46,7 @@ def stage(project: Project) -> list[dict[str, Any]]:
                 cell.source = link_notebooks(project, f"book/{name}", cell.source)
         nbformat.write(staged, path)
     claims = pages.gather_claims(notebooks, project.profile)
-    _fill(project, "scoreboard", pages.scoreboard(claims, notebooks))
+    _fill(project, "scoreboard", pages.scoreboard(claims, notebooks, _chapters(project)))
     _fill(project, "gallery", pages.gallery(notebooks, folder / "book" / "gallery_pictures"))
     _fill(project, "run_times", pages.run_times(notebooks))
     return claims
@@ -59,6 +59,15 @@ def _copy_pages(project: Project) -> None:
     for path in (project.stage / "book").rglob("*.md"):
         page = path.relative_to(project.stage).as_posix()
         path.write_text(link_notebooks(project, page, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _chapters(project: Project) -> dict[str, str]:
+    """Return the titles of the chapters' opening pages, ``book/<chapter>/index.md``."""
+    titles = {}
+    for path in sorted((project.root / "book").glob("*/index.md")):
+        heading = re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        titles[path.parent.name] = heading[1] if heading else path.parent.name
+    return titles
 
 
 def link_notebooks(project: Project, page: str, text: str) -> str:
