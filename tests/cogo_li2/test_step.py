@@ -123,9 +123,9 @@ def test_step_in_float32_at_working_size(activation, loss):
 def test_a_wrong_gradient_would_be_seen():
     group, weights, mask = _random_case((5,), 1, 3, seed=1)
     step = GridStep(group.addition_table(), mask, runs=1, dtype=torch.float64)
-    step.cell_slope = step.cell_slope * (1 + 1e-6)
+    step.minus_slope = step.minus_slope * (1 + 1e-6)
     gradient = step(weights.mT.contiguous())[0].clone()
-    step.cell_slope = step.cell_slope / (1 + 1e-6)
+    step.minus_slope = step.minus_slope / (1 + 1e-6)
     assert (gradient - step(weights.mT.contiguous())[0]).abs().max() > 1e-9
 
 

@@ -288,3 +288,15 @@ def test_the_learning_rate_may_change_between_steps():
         ours.step([gradient(step, params)])
         theirs.step()
     torch.testing.assert_close(params[0], single.detach(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_a_learning_rate_of_zero_holds_the_weights(kind):
+    params = torch.ones(RUNS, 2, 2, dtype=torch.float64)
+    optimizer = kind([params], lr=[0.0, 0.1, 0.0], weight_decay=0.0)
+    for _ in range(3):
+        grad = torch.ones_like(params)
+        grad[..., 0] = 0.0  # an entry whose moments stay zero
+        optimizer.step([grad])
+    assert torch.equal(params[[0, 2]], torch.ones(2, 2, 2, dtype=torch.float64))
+    assert (params[1, :, 1] < 1).all()

@@ -9,7 +9,8 @@ The table is walked in blocks of x-rows that fit the processor's cache, forward 
 nothing of size d²·q is ever written to memory. That is possible because the loss is a sum over cells.
 
 Inside this module (and the trainer's loop) weights are ``[run, part, element, node]``, with nodes last, so
-that the inner loops run over contiguous nodes. The rest of the chapter uses ``[run, part, node, element]``.
+that the inner loops run over contiguous nodes, and outputs are ``[run, class, cell]``: a product with few
+classes as its last axis takes twice as long. The rest of the chapter uses ``[run, part, node, element]``.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class GridStep:
         labels: ``[element, element]``, the group's addition table.
         train_mask: ``[run, element, element]``, true where run r trains; None trains on the full table.
         activation, loss: sqr, relu, silu, relusqr; projected_mse (CoGO, section 2) or cross_entropy.
-        block_elements: upper limit on the numbers in one hidden block; None picks one for the device.
+        block_elements: numbers in one hidden block, at most, but where whole runs fit their number is
+            rounded up to an even one; None picks one for the device.
     """
 
     def __init__(
@@ -112,23 +114,25 @@ class GridStep:
         block_elements: int | None = None,
     ) -> None:
         self.size = labels.shape[0]
-        self.labels = labels.to(device)
+        self.labels = labels.to(device).flatten()  # cell (x, y) is number x·d + y
         self.activation, self.loss = ACTIVATIONS[activation], loss
         self.dtype, self.device = dtype, torch.device(device)
         self.block_elements = block_elements or (CUDA_BLOCK if self.device.type == "cuda" else CPU_BLOCK)
         if train_mask is None:
             train_mask = torch.ones(runs, self.size, self.size, dtype=torch.bool)
-        self.train_cells = train_mask.to(device, dtype)
-        train_count = self.train_cells.sum((1, 2))
+        self.train_cells = train_mask.to(device, dtype).flatten(1)
+        train_count = self.train_cells.sum(1)
         # d(mean ‖õ−ẽ‖²)/dõ = 2(õ−ẽ)/count; d(mean cross-entropy)/do = (softmax − e)/count.
         slope = 2.0 if loss == "projected_mse" else 1.0
-        self.cell_slope = slope * self.train_cells / train_count[:, None, None]
+        self.cell_slope = slope * self.train_cells / train_count[:, None]
+        self.minus_slope = -self.cell_slope
         self.counts = torch.stack([train_count, self.size**2 - train_count])
         self._shape: tuple[int, int] | None = None
 
     def take_runs(self, runs: Int[Tensor, " kept"]) -> None:
         """Keep only these runs (indices into the current ones)."""
         self.train_cells, self.cell_slope = self.train_cells[runs], self.cell_slope[runs]
+        self.minus_slope = self.minus_slope[runs]
         self.counts = self.counts[:, runs]
         self._shape = None
 
@@ -136,14 +140,16 @@ class GridStep:
         """Block sizes and buffers; done again only when compaction changes the number of nodes or runs."""
         d = self.size
         row = d * max(nodes, d)  # one x-row of one run, of hidden values or of outputs
-        self.rows = max(1, min(d, self.block_elements // row))
-        self.rows = -(-d // -(-d // self.rows))  # equal blocks rather than full ones and a remainder
-        self.batch = max(1, min(runs, self.block_elements // (row * d))) if self.rows == d else 1
+        self.rows = _equal_parts(d, self.block_elements // row)
+        self.batch = _equal_parts(runs, self.block_elements // (row * d)) if self.rows == d else 1
+        if self.rows == d and self.batch < runs:
+            self.batch += self.batch % 2  # a batched product goes to the cores by whole runs
         options = {"dtype": self.dtype, "device": self.device}
         cells = self.batch * self.rows * d
         self._pre, self._hidden = torch.empty(cells * nodes, **options), torch.empty(cells * nodes, **options)
         self._outputs = torch.empty(cells * d, **options)
         self.gradient = torch.empty(runs, 3, d, nodes, **options)
+        self._outputs_gradient = torch.empty(runs, d, nodes, **options)
         self._shape = (runs, nodes)
 
     def _blocks(self, runs: int) -> Iterator[tuple[slice, slice]]:
@@ -164,51 +170,61 @@ class GridStep:
             self._allocate(runs, nodes)
         inputs_a, inputs_b, outputs = weights.unbind(1)
         projected = outputs - outputs.mean(1, keepdim=True)
-        self.gradient.zero_()
         totals = torch.zeros(2, 2, runs, dtype=self.dtype, device=self.device) if metrics else None
         for r, x in self._blocks(runs):
             batch, rows = r.stop - r.start, x.stop - x.start
-            cells = rows * d
-            pre = self._pre[: batch * cells * nodes].view(batch, rows, d, nodes)
-            hidden = self._hidden[: batch * cells * nodes].view(batch, rows, d, nodes)
+            cells = slice(x.start * d, x.stop * d)
+            pre = self._pre[: batch * rows * d * nodes].view(batch, rows, d, nodes)
+            hidden = self._hidden[: batch * rows * d * nodes].view(batch, rows, d, nodes)
             torch.add(inputs_a[r, x, None], inputs_b[r, None], out=pre)
             self.activation.forward(pre, hidden)
-            flat = hidden.view(batch, cells, nodes)
-            logits = self._outputs[: batch * cells * d].view(batch, cells, d)
-            torch.bmm(flat, projected[r].mT, out=logits)
+            flat = hidden.view(batch, rows * d, nodes)
+            logits = self._outputs[: batch * d * rows * d].view(batch, d, rows * d)
+            torch.bmm(projected[r], flat.mT, out=logits)
             if totals is not None:
-                totals[:, :, r] += self._measure(logits, r, x)
-            self._residual(logits, r, x)
-            self.gradient[r, 2].baddbmm_(logits.mT, flat)
-            torch.bmm(logits, projected[r], out=flat)
+                totals[:, :, r] += self._measure(logits, r, cells)
+            self._residual(logits, r, cells)
+            if x.start == 0:
+                torch.bmm(logits, flat, out=self._outputs_gradient[r])
+            else:
+                self._outputs_gradient[r].baddbmm_(logits, flat)
+            # From here on ``hidden`` is the gradient of the hidden layer; beta=0 forgets what it was.
+            flat.baddbmm_(logits.mT, projected[r], beta=0, alpha=self.activation.factor)
             self.activation.backward(pre, hidden)
             torch.sum(hidden, 2, out=self.gradient[r, 0, x])
-            self.gradient[r, 1].add_(hidden.sum(1))
-        if self.activation.factor != 1.0:
-            self.gradient[:, :2].mul_(self.activation.factor)
+            if x.start == 0:
+                torch.sum(hidden, 1, out=self.gradient[r, 1])
+            else:
+                self.gradient[r, 1].add_(hidden.sum(1))
         # The outputs were projected through w_c, so its gradient is projected too (P is symmetric).
-        self.gradient[:, 2].sub_(self.gradient[:, 2].mean(1, keepdim=True))
+        mean = self._outputs_gradient.mean(1, keepdim=True)
+        torch.sub(self._outputs_gradient, mean, out=self.gradient[:, 2])
         if totals is None:
             return self.gradient, None
         return self.gradient, Metrics(*(totals / self.counts).flatten(0, 1))  # 0/0 = NaN: nothing held out
 
-    def _residual(self, logits: Tensor, r: slice, x: slice) -> None:
+    def _residual(self, logits: Tensor, r: slice, cells: slice) -> None:
         """Turn the logits of a block into the gradient of the mean loss with respect to them, in place."""
         if self.loss == "cross_entropy":
-            logits.copy_(torch.softmax(logits, -1))
-        slope = self.cell_slope[r, x].flatten(1)[..., None]
-        logits.mul_(slope)
-        labels = self.labels[x].view(1, -1, 1).expand(slope.shape)
-        logits.scatter_add_(2, labels, -slope)
+            logits.copy_(torch.softmax(logits, 1))
+        logits.mul_(self.cell_slope[r, None, cells])
+        minus_slope = self.minus_slope[r, None, cells]
+        logits.scatter_add_(1, self.labels[cells].expand(minus_slope.shape), minus_slope)
 
-    def _measure(self, logits: Tensor, r: slice, x: slice) -> Tensor:
+    def _measure(self, logits: Tensor, r: slice, cells: slice) -> Tensor:
         """Sums over the cells of a block: (loss, right answers) × (train, test) × run."""
-        labels = self.labels[x].reshape(1, -1).expand(logits.shape[:2])
-        at_label = logits.gather(2, labels[..., None])[..., 0]
+        labels = self.labels[cells].expand(len(logits), -1)
+        at_label = logits.gather(1, labels[:, None])[:, 0]
         if self.loss == "projected_mse":
-            loss = logits.square().sum(-1) - 2 * at_label + (1 - 1 / self.size)
+            loss = logits.square().sum(1) - 2 * at_label + (1 - 1 / self.size)
         else:
-            loss = torch.logsumexp(logits, -1) - at_label
-        values = torch.stack([loss, (logits.argmax(-1) == labels).to(self.dtype)])
-        cells = self.train_cells[r, x].flatten(1)
-        return torch.stack([(values * cells).sum(-1), (values * (1 - cells)).sum(-1)], 1)
+            loss = torch.logsumexp(logits, 1) - at_label
+        values = torch.stack([loss, (logits.argmax(1) == labels).to(self.dtype)])
+        train = self.train_cells[r, cells]
+        return torch.stack([(values * train).sum(-1), (values * (1 - train)).sum(-1)], 1)
+
+
+def _equal_parts(total: int, largest: int) -> int:
+    """Size of the parts if ``total`` is cut into as few parts as ``largest`` allows, of about equal size."""
+    parts = -(-total // max(1, largest))
+    return -(-total // parts)

@@ -136,12 +136,20 @@ class BatchedAdam(BatchedOptimizer):
         super().__init__(params, lr=lr, weight_decay=weight_decay, beta1=beta1, beta2=beta2, eps=eps)
         self.hyper |= {"gain1": 1 - self.hyper["beta1"], "gain2": 1 - self.hyper["beta2"]}
 
-    def _denominator(self, index: int) -> Tensor:
-        """√v̂ + ε of parameter ``index``, in the scratch space."""
+    def _allocate(self) -> None:
+        super()._allocate()
+        self._betas = torch.stack([self.hyper["beta1"], self.hyper["beta2"]])
+
+    def _bias_corrections(self) -> Tensor:
+        """1 − β₁ᵗ and 1 − β₂ᵗ, ``[2, run]``."""
+        return 1 - self._betas**self.steps
+
+    def _denominator(self, index: int, correction: Tensor) -> Tensor:
+        """√v̂ + ε of parameter ``index``, in the scratch space; v̂ = v / ``correction``."""
         average_sq, scratch = self.state["exp_avg_sq"][index], self._scratch[index]
-        correction = self._per_run((1 - self.hyper["beta2"] ** self.steps).rsqrt(), scratch)
         torch.sqrt(average_sq, out=scratch)
-        return torch.addcmul(self._fixed("eps", index), scratch, correction, out=scratch)
+        factor = self._per_run(correction.rsqrt(), scratch)
+        return torch.addcmul(self._fixed("eps", index), scratch, factor, out=scratch)
 
     def _update(self, index: int, param: Tensor, grad: Tensor) -> None:
         h, average, average_sq = self.hyper, self.state["exp_avg"][index], self.state["exp_avg_sq"][index]
@@ -153,17 +161,20 @@ class BatchedAdam(BatchedOptimizer):
         average.lerp_(grad, self._fixed("gain1", index))
         torch.mul(grad, grad, out=scratch)
         average_sq.lerp_(scratch, self._fixed("gain2", index))
-        torch.div(average, self._denominator(index), out=scratch)
-        param.addcmul_(scratch, self._per_run(-h["lr"] / (1 - h["beta1"] ** self.steps), param))
+        first, second = self._bias_corrections()
+        torch.div(average, self._denominator(index, second), out=scratch)
+        # The learning rate stays a factor: in the denominator, a rate of zero would make 0/0.
+        param.addcmul_(scratch, self._per_run(-h["lr"] / first, param))
 
     def momentum_travel(self) -> list[Tensor]:
         """Σ_t lr·β₁ᵗ|m| / (β₂^{t/2}√v + ε) ≤ lr |m| / (√v + ε) / (1 − β₁/√β₂)."""
         if self.steps == 0:
             return [torch.zeros_like(p) for p in self.params]
         h = self.hyper
-        reach = h["lr"] / (1 - h["beta1"] ** self.steps) / (1 - h["beta1"] / h["beta2"].sqrt())
+        first, second = self._bias_corrections()
+        reach = h["lr"] / first / (1 - h["beta1"] / h["beta2"].sqrt())
         return [
-            self._per_run(reach, average) * average.abs() / self._denominator(i)
+            self._per_run(reach, average) * average.abs() / self._denominator(i, second)
             for i, average in enumerate(self.state["exp_avg"])
         ]
 
