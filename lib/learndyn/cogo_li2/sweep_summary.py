@@ -13,42 +13,22 @@ import json
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
 from torch import Tensor
 
+from learndyn.cogo_li2 import analysis
+from learndyn.cogo_li2.factoriser import PUBLISHED_THRESHOLD
 from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.training import Measure, TrainConfig
 
-# The published threshold for "this node has frequency k", in the code's normalisation (CoGO, section 3.7).
-THRESHOLD = 0.05
 # A finished run has at most 8 nodes at each of at most 63 frequencies. A collapsed or unfinished wide run
 # may have more nodes above the threshold; then the largest are kept (``alive_nodes`` counts them all).
 MOST_NODES = 512
 
 
-def orders(
-    weights: Float[Tensor, "*batch part node element"], group: AbelianGroup, threshold: float = THRESHOLD
-) -> Int[Tensor, "*batch frequency"]:
-    """Order of the solution at each frequency: the number of nodes with |A_kj| above the threshold (CoGO,
-    Figure 4).
-
-    Args:
-        weights: ``[*batch, 3, q, d]``.
-        group: the group of d elements.
-        threshold: published as an absolute value.
-
-    Returns:
-        Counts per frequency, one for each pair {k, −k} of characters, as in ``group.half()``.
-    """
-    amplitude = group.to_spectrum(weights)[..., 0, :, :].abs()
-    frequencies = group.half().characters.to(weights.device)
-    return (amplitude[..., frequencies] > threshold).sum(-2)
-
-
 def sweep_measures(config: TrainConfig) -> list[Measure]:
     """What the trainer records at each logged epoch of a sweep: the order at every frequency."""
-    group = AbelianGroup(config.orders)
-    return [Measure("order", ("frequency",), lambda weights: orders(weights, group))]
+    dims, count = analysis.order_summaries(AbelianGroup(config.orders))["order"]
+    return [Measure("order", dims, count)]
 
 
 def summarise_sweep(dataset: xr.Dataset) -> xr.Dataset:
@@ -97,7 +77,7 @@ def _alive_spectra(weights: Tensor, group: AbelianGroup) -> dict[str, tuple[tupl
         spectrum = group.to_spectrum(run)[..., characters]
         amplitude = spectrum[0].abs().amax(-1)
         largest = amplitude.argsort(descending=True)[:MOST_NODES]
-        alive = largest[amplitude[largest] > THRESHOLD].sort().values
+        alive = largest[amplitude[largest] > PUBLISHED_THRESHOLD].sort().values
         spectra.append(spectrum[:, alive].numpy())
         nodes.append(alive.numpy())
     longest = max((len(alive) for alive in nodes), default=0)
