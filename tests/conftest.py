@@ -51,8 +51,8 @@ ALPHA = """\
 # $$ \\ell = \\frac{d-1}{d} $$
 
 # %% tags=["parameters"]
-slope = 2.0
-note = ""
+slope = 2.0  # a, so that y = ax
+note: str = ""
 
 # %%
 import matplotlib.pyplot as plt

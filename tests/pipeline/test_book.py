@@ -137,7 +137,7 @@ def wait_until_noted(book, notebook: str) -> None:
 
 
 def test_a_killed_build_goes_on_where_it_was(book):
-    book.edit("book/demo/alpha.py", "note = ", "extra = 1\nnote = ")
+    book.edit("book/demo/alpha.py", "note: str = ", "extra = 1\nnote: str = ")
     gate = book.root / "gate"
     book.edit(
         "book/demo/beta.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import ast
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,16 @@ def known_parameters(source: Path) -> frozenset[str]:
         PipelineError: the notebook has no cell tagged ``parameters``.
     """
     import jupytext
-    import papermill
 
-    logging.getLogger("papermill").setLevel(logging.WARNING)
-    notebook = jupytext.read(source)
-    if not any("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells):
+    cells = [cell for cell in jupytext.read(source).cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
         raise PipelineError(f"{source.name} has no cell tagged 'parameters', so no profile can set any.")
-    return frozenset(papermill.inspect_notebook(notebook))
+    # Not papermill.inspect_notebook, which overlooks a line whose comment has an equals sign in it.
+    assigned: set[str] = set()
+    for statement in ast.parse(cells[0].source).body:
+        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+        assigned.update(target.id for target in targets if isinstance(target, ast.Name))
+    return frozenset(assigned)
 
 
 def check_profile(project: Project) -> None:
