@@ -18,6 +18,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from learndyn.core.errors import PlainError
+from learndyn.core.tables import markup
 
 #: MIME type under which a ledger leaves its records in a notebook's outputs.
 MIME = "application/vnd.learndyn.claims+json"
@@ -249,11 +250,11 @@ _COLUMNS = {
 
 
 def render_table(records: list[dict[str, Any]]) -> str:
-    """The records as an HTML table: escaped text, a caption, header cells with scopes, classes for the looks.
+    """The records as an HTML table: `markup` of their texts, a caption, header cells with scopes, classes.
 
     Classes: `claims-scroll` (the box that scrolls on narrow screens, reachable by keyboard), `claims-table`,
     and on each verdict's cell `verdict-reproduced`, `verdict-smaller`, `verdict-not` or `verdict-pending`.
-    The verdict is always there in words.
+    The verdict is always there in words; each row has the claim's id as its anchor.
     """
     caption = escape(summary(records))
     head = "".join(f'<th scope="col">{title}</th>' for title in _COLUMNS.values())
@@ -268,14 +269,14 @@ def render_table(records: list[dict[str, Any]]) -> str:
 def _row(record: Mapping[str, Any]) -> str:
     cells = []
     for name in _COLUMNS:
-        text = escape(format_value(record[name]))
+        text = markup(format_value(record[name]))
         if name == "id":
-            cells.append(f'<th scope="row">{text}</th>')
+            cells.append(f'<th scope="row">{escape(record[name])}</th>')
         elif name == "verdict":
             cells.append(f'<td class="{_CLASSES[Verdict(record[name])]}">{text}</td>')
         else:
             cells.append(f"<td>{text}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
+    return f'<tr id="{escape(record["id"])}">{"".join(cells)}</tr>'
 
 
 def text_table(records: list[dict[str, Any]]) -> str:
