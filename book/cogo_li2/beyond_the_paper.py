@@ -41,7 +41,7 @@ other_epochs = 1500
 explorer_angles = 6  # values of the first angle
 device = "cpu"
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 from IPython.display import Markdown, display
 
@@ -52,6 +52,7 @@ from learndyn.cogo_li2.settings_beyond_the_paper import BeyondThePaper
 from learndyn.core import claims as core_claims
 from learndyn.core import explorer, plotting
 from learndyn.core.device import generator
+from learndyn.core.tables import frame_html
 
 settings = BeyondThePaper.from_notebook(globals())
 plotting.use_style()
@@ -65,9 +66,11 @@ ledger = core_claims.Ledger("cogo_li2", "beyond_the_paper", claims.CLAIMS)
 # block of $n$ nodes is then complete if and only if
 #
 # $$
-# \sum_{j=1}^{n} e^{i(s\alpha_j+t\beta_j)} = 0\quad\text{for}\quad
-# (s,t)\in\{\underbrace{(2,0),(0,2),(2,2)}_{R_c},\ \underbrace{(1,1)}_{R_n},\
-# \underbrace{(1,-1),(3,1),(1,3)}_{R_*}\}.
+# \begin{aligned}
+# \sum_{j=1}^{n} e^{i(s\alpha_j+t\beta_j)} = 0\quad\text{for}\quad(s,t)\in\{
+# &\underbrace{(2,0),(0,2),(2,2)}_{R_c},\\
+# &\underbrace{(1,1)}_{R_n},\ \underbrace{(1,-1),(3,1),(1,3)}_{R_*}\}.
+# \end{aligned}
 # $$ (eq-beyond_the_paper-design)
 #
 # Look for the symmetry: nodes of equal shape differ by the factor that the colours count. Hollow points are the same
@@ -110,28 +113,27 @@ plotting.show(
 # %% [markdown]
 # For two and three nodes there is a short proof (see `torus_design.impossible`); for five, infeasibility is numerical
 # evidence. Which designs are they? A design is a multiple of $z_{\nu=i}$ exactly if the shift $(\pi/2,-\pi/2)$ leaves it
-# unchanged, and of $z_{syn}$ if $(2\pi/3,2\pi/3)$ does. Compare the columns: at six nodes, dimension 3 goes with
-# $z_{syn}$ (free: $\nu$) and dimension 4 with $z_{\nu=i}$ (free: $\alpha,\beta$).
+# unchanged, and of $z_{syn}$ if $(2\pi/3,2\pi/3)$ does; the table counts these multiples, with their local dimensions,
+# and says how many shifts leave a design unchanged. At six nodes, dimension 3 goes with $z_{syn}$ (free: $\nu$) and
+# dimension 4 with $z_{\nu=i}$ (free: $\alpha,\beta$).
 
 # %% tags=["hide-input"]
 columns = {
-    "constraints": "constraints", "nodes": "nodes", "solved": "designs found", "nui": "divisible by z_{ν=i}",
-    "nui_dimensions": "their dimensions", "syn": "divisible by z_syn", "syn_dimensions": "their dimensions ",
-    "symmetries": "numbers of shifts",
+    "constraints": "constraints", "nodes": "nodes", "solved": "designs found", "nui": "of z_{ν=i}",
+    "nui_dimensions": "dimension", "syn": "of z_syn", "syn_dimensions": "dimension ", "symmetries": "shifts",
 }  # fmt: skip
 shown = table[table["feasible"]].groupby("constraints", sort=False).head(3)
 lists = ["nui_dimensions", "syn_dimensions", "symmetries"]
 shown = shown.assign(**{name: [", ".join(map(str, v)) or "–" for v in shown[name]] for name in lists})
-shown[list(columns)].rename(columns=columns).style.hide(axis="index")
+frame_html(shown, columns, label="Designs found, and which are multiples of a block")
 
 # %% tags=["hide-input"]
 five = table[(table["constraints"] == "all") & (table["nodes"] == 5)]["min_residual"].iloc[0]
 display(
     Markdown(
         f"So the paper's three families are all the balanced solutions with up to six nodes, as far as random starts "
-        f"can tell. For five nodes the least sum of squares is {five:.3f}, deeper than the 6.04 of our earlier search: "
-        f"the minimum was missed there, the conclusion stays. From six nodes on every number is feasible. Seven nodes "
-        f"are new: a single cyclic design $1+u+\\dots+u^6$, no multiple of either block."
+        f"can tell. For five nodes the sum of squares does not fall below {five:.3f}. From six nodes on every number is "
+        f"feasible. Seven nodes are new: a single cyclic design $1+u+\\dots+u^6$, no multiple of either block."
     )
 )
 
@@ -158,13 +160,13 @@ ledger.check("cogo.design-unbalanced", minima, at_paper_scale=True)
 plotting.show(
     figures.norm_minima(minima_table),
     name="norm-minima",
-    caption="Ends of the slides: nodes left and median norm factor. Filled: complete; hollow: the bias is hosted "
-    "elsewhere. Diamonds: a constant input is allowed. The filled dark diamond at four nodes, where there is one, carries "
-    "its bias on a further node with only a constant input; it costs more than six plain nodes.",
+    caption="Ends of the slides: nodes left and median norm factor, without (left) and with a constant input allowed "
+    "(right). Filled: complete; hollow: the bias is hosted elsewhere. The filled indigo mark at four nodes on the right, "
+    "where there is one, carries its bias on a further node with only a constant input; it costs more than six plain nodes.",
 )
 
 # %% [markdown]
-# At a generic character (dark circles) the slides from seven nodes end with six, or with four if the bias is hosted:
+# At a generic character (indigo) the slides from seven nodes end with six, or with four if the bias is hosted:
 # weight decay does not come to rest at seven nodes, nor at five. That is the paper's Figure 4, four and six and nothing
 # between.
 
@@ -180,7 +182,7 @@ blocks = beyond_the_paper.complete_blocks(starts=60, seed=settings.seed)
 networks = beyond_the_paper.design_networks(settings.groups, blocks)
 ledger.check("cogo.group-blocks", {m: block.nodes for m, block in blocks.items()}, at_paper_scale=True)
 ledger.check("cogo.group-networks", networks, at_paper_scale=True)
-networks.style.hide(axis="index").format({"loss": "{:.0e}"})
+frame_html(networks, formats={"loss": lambda loss: f"{loss:.0e}" if loss else "0"}, label="Networks of smallest blocks")
 
 # %% [markdown]
 # Now train there: full table, Adam with learning rate 0.01, squared loss. Bars are what training found. Marks are the
@@ -202,15 +204,16 @@ plotting.show(
 
 # %% [markdown]
 # The order 5 of characters of order 4 and the mix of 3 to 6 at order 3 were not put in by hand: they are
-# unbalanced local minima of the norm that the torus search cannot see. The next table shows, per group, the nodes in
+# unbalanced local minima of the norm that the torus search cannot see. The next table shows, per group and as means over runs, the nodes in
 # use beside one smallest complete block per frequency, and the share of the input energy that is constant: it is
 # there only with characters of order 3.
 
 # %% tags=["hide-input"]
 summary = per_run.groupby("group", sort=False)[["loss", "accuracy", "nodes", "constant_share"]].mean()
 summary.insert(3, "one complete block each", networks.set_index("group")["nodes"])
-summary.columns = ["mean loss", "mean accuracy", "mean nodes", "one complete block each", "constant share"]
-summary.style.format(precision=1).format("{:.1e}", subset=["mean loss", "constant share"])
+summary.columns = ["loss", "accuracy", "nodes", "one block each", "constant share"]
+forms = {"loss": "{:.0e}", "accuracy": "{:.2f}", "nodes": "{:.1f}", "constant share": "{:.0e}"}
+frame_html(summary.reset_index(), formats=forms, label="Means over runs, per group")
 
 # %% [markdown]
 # ### How many hosts? The min-norm law in $\mathbb Z_2^m$
@@ -220,8 +223,10 @@ summary.style.format(precision=1).format("{:.1e}", subset=["mean loss", "constan
 # and 6. With $n_2$ hosts among $K=2^m-1$ frequencies the norm is, in units of $d\,(4d)^{-2/3}$,
 #
 # $$
-# f(n_2) = (K-n_2)\Big(6\cdot 2^{-1/3}+\frac{2}{n_2}\Big)+6\,n_2,\qquad
-# n_2^* = \sqrt{\frac{2K}{6-6\cdot2^{-1/3}}}\approx 1.27\sqrt K .
+# \begin{aligned}
+# f(n_2) &= (K-n_2)\Big(6\cdot 2^{-1/3}+\frac{2}{n_2}\Big)+6\,n_2,\\
+# n_2^* &= \sqrt{\frac{2K}{6-6\cdot2^{-1/3}}}\approx 1.27\sqrt K .
+# \end{aligned}
 # $$ (eq-beyond_the_paper-hosts)
 
 # %%
@@ -238,7 +243,7 @@ plotting.show(
 # ## Other activations, another loss
 #
 # The algebra needs the square and the squared loss. Do four and six survive without them? We train $\mathbb Z_d$ with
-# 10 % of the table held out. In the first figure, look at the test accuracy (red) on the right: with cross-entropy all
+# 10 % of the table held out. In the first figure, look at the test accuracy (rust) on the right: with cross-entropy all
 # pairs fit the training data, but test accuracy does not stay at 1.
 
 # %%
@@ -267,10 +272,12 @@ plotting.show(
 
 # %% tags=["hide-input"]
 names = {
-    "train_accuracy": "train accuracy", "test_accuracy": "test accuracy", "orders": "frequencies × nodes",
-    "four_or_six": "share with 4 or 6", "factorable": "share that factors",
+    "activation": "activation", "loss": "loss", "test_accuracy": "test accuracy",
+    "orders": "frequencies × nodes", "four_or_six": "4 or 6", "factorable": "factors",
 }  # fmt: skip
-others.rename(columns=names).style.format(precision=2)
+forms = {"activation": figures.ACTIVATION_NAMES.get, "loss": figures.LOSS_NAMES.get}
+forms |= dict.fromkeys(("test_accuracy", "four_or_six", "factorable"), "{:.2f}")
+frame_html(others.reset_index(), names, formats=forms, label="Other activations and losses")
 
 # %% [markdown]
 # Plainly: four and six do not survive. ReLU keeps nearly all of its hidden nodes; SiLU and relu² with the squared loss
@@ -340,7 +347,7 @@ fewest = torus_design.minimal_order(cross, starts=100, generator=generator(0, "e
 Markdown(f"{fewest.nodes} nodes, local dimensions {', '.join(map(str, fewest.dimensions))}.")
 
 # %% [markdown]
-# **3.** A group with characters of order 5 and of order 2 only: `orders = (10,)` has both, and order 10. How many nodes
+# **3.** Add `[10]` to `groups`: it has characters of order 2, 5 and 10. How many nodes
 # has the network of smallest complete blocks, and is it exact?
 
 # %% tags=["hide-cell"]

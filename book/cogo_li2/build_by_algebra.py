@@ -66,12 +66,12 @@ network = algebra.build(group, algebra.everywhere(group, algebra.ORDER_6))
 measured = exact_solutions.evaluate(group, network)
 Markdown(f"{measured.width} hidden nodes, loss {measured.loss:.0e}, accuracy {measured.accuracy:.0%}.")
 
-# %%
+# %% tags=["hide-input"]
 show(
     figures.first_network(group, network),
     name="first_network",
     caption="Left: the answer to every pair $(x, y)$, green where right. Right: the six hidden nodes of one frequency on "
-    "the torus of input phases: three points on a diagonal, and the same three shifted.",
+    "the torus of input phases: three points on a diagonal (rust), and the same three shifted (indigo).",
 )
 
 # %% [markdown]
@@ -82,8 +82,10 @@ show(
 # $z_{ak},z_{bk},z_{ck}$ for the Fourier coefficients of the three weight vectors of a node ([notation](index.md)), and
 #
 # $$
-# r_{k_1k_2k}=\sum_j z_{ak_1j}\,z_{bk_2j}\,z_{ckj},\qquad
-# r_{p,k_1,k_2,k}=\sum_j z_{pk_1j}\,z_{pk_2j}\,z_{ckj},\quad p\in\{a,b\}.
+# \begin{aligned}
+# r_{k_1k_2k}&=\sum_j z_{ak_1j}\,z_{bk_2j}\,z_{ckj},\\
+# r_{p,k_1,k_2,k}&=\sum_j z_{pk_1j}\,z_{pk_2j}\,z_{ckj},\quad p\in\{a,b\}.
+# \end{aligned}
 # $$ (eq-build-potentials)
 #
 # Squaring a wave multiplies characters, so only such sums enter the output. With no $k=0$ components,
@@ -114,12 +116,12 @@ cases = {
 }
 budgets = {name: potentials.loss_budget(group, spectrum) for name, spectrum in cases.items()}
 
-# %%
+# %% tags=["hide-input"]
 show(
     figures.budgets(budgets),
     name="budgets",
-    caption="The loss of four networks, one bar per frequency. Three nodes per frequency leave the squares $R_*$, four "
-    "leave the bias $R_n$, six leave nothing.",
+    caption="The loss of four networks, one bar per frequency, the sum above them. Three nodes per frequency leave the "
+    "squares $R_*$, four leave the bias $R_n$, six leave nothing.",
 )
 
 # %% [markdown]
@@ -155,7 +157,9 @@ show(
 # In a potential the product sum factorises, so for every one of them
 #
 # $$
-# r(z+z')=r(z)+r(z'),\qquad r(z*z')=r(z)\,r(z').
+# \begin{aligned}
+# r(z+z')&=r(z)+r(z'),\\ r(z*z')&=r(z)\,r(z').
+# \end{aligned}
 # $$ (eq-build-homomorphism)
 
 # %%
@@ -180,7 +184,7 @@ elements = {
     r"$z_\nu*z_{\mathrm{syn}}$": algebra.multiply(Family("nu", nu=0.7).element(), syn),
 }
 
-# %%
+# %% tags=["hide-input"]
 show(
     figures.zero_sets(elements),
     name="zero_sets",
@@ -228,17 +232,9 @@ ledger.check("cogo.global-mixed", solutions, at_paper_scale=True)
 ledger.check("cogo.global-constant-node", solutions, at_paper_scale=True)
 ledger.check("cogo.global-memorisation", solutions, at_paper_scale=True)
 ledger.check("cogo.partial-order3", solutions, at_paper_scale=True)
-figures.plain_html(
-    solutions,
-    {
-        "d": "d",
-        "construction": "construction",
-        "width": "nodes",
-        "loss": "loss",
-        "predicted_loss": "predicted",
-    }
-    | {"accuracy": "accuracy", "squared_norm": "norm²"},
-)
+words = {"d": "d", "construction": "construction", "width": "nodes", "loss": "loss"}
+words |= {"predicted_loss": "predicted", "accuracy": "accuracy", "squared_norm": "norm²"}
+figures.plain_html(solutions, words)
 
 # %% [markdown]
 # *Memorisation* needs no insight: node $(i,j)$ answers when $x=i$ and $y=j$. It is a product of two polynomials of degree
@@ -347,10 +343,14 @@ show(
 # With $n_6$ frequencies of order 6 that share the hosting, the total is $2d\,s_6^2f(n_6)$ with
 #
 # $$
-# f(n_6)=(K-n_6)\Bigl(12\cdot1.5^{2/3}+\frac3{n_6}\Bigr)+18\,n_6,\qquad K=\frac{d-1}2,
+# \begin{aligned}
+# f(n_6)&=(K-n_6)\Bigl(12\cdot1.5^{2/3}+\frac3{n_6}\Bigr)\\
+# &\quad+18\,n_6,\qquad K=\frac{d-1}2,
+# \end{aligned}
 # $$ (eq-build-law)
 #
-# least near $\sqrt{1.316\,K}$: of order 6 there should be some, and ever fewer in proportion as $d$ grows. (Own result.)
+# least near $\sqrt{1.316\,K}$: of order 6 there should be some, and ever fewer in proportion as $d$ grows. (This law is ours, not the
+# paper's.)
 #
 # ### Solve instead of train
 
@@ -365,7 +365,7 @@ Markdown(
 )
 
 # %% [markdown]
-# The authors train this modulus for 10 000 epochs and five seeds. At weight decay $5\cdot10^{-5}$ their runs end with 53
+# The authors train this modulus for 10,000 epochs and five seeds. At weight decay $5\cdot10^{-5}$ their runs end with 53
 # frequencies of order 6 in five runs (Figure 4), the dotted line below; our least norm is at the dot. Letting the hosts
 # trade the scale of their inputs against that of their outputs saves a little more.
 
@@ -387,7 +387,7 @@ show(
 # the answers right?); order 4 twice, then host the bias; order 4 and 6, and watch the $R_n$ lights stay on while the
 # bias goes out. The angle moves the nodes along the solution without lighting anything.
 
-# %%
+# %% tags=["hide-input"]
 small = AbelianGroup((5,))
 
 

@@ -36,13 +36,13 @@ exercise_epochs = 1000
 # weights kept for the explorer
 snapshot_epochs = [0, 5, 10, 20, 45, 100, 200, 400, 700, 1000, 2000, 3000]
 explorer_frequencies = [1, 2, 5, 11]
-gram_widths = [16, 64, 256, 1024, 4096]  # Theorem 6, d = 5
+gram_widths = [16, 64, 256, 1024, 4096]  # for Theorem 6, modulus 5
 flow_widths = [16, 128, 1024]
-panel_seeds = [0, 1, 2, 3]  # convergence panels, d = 7
+panel_seeds = [0, 1, 2, 3]  # convergence panels, modulus 7
 panel_steps = 5000
 device = "cpu"
 
-# %%
+# %% tags=["hide-input"]
 import torch
 from IPython.display import Markdown
 
@@ -56,6 +56,7 @@ from learndyn.core.claims import Ledger
 from learndyn.core.device import generator
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.tables import frame_html
 
 use_style()
 settings = experiment.OneRun.from_notebook(globals())
@@ -80,9 +81,9 @@ ledger = Ledger("cogo_li2", "one_run", claims.CLAIMS)
 # \ell=\Bigl\langle \bigl\lVert \tilde o(x,y)-\tilde e_{x+y}\bigr\rVert^2\Bigr\rangle_{(x,y)} .
 # $$ (eq-one-run-loss)
 #
-# It is $(d-1)/d$ for the zero function and 0 at best. Nine tenths of the $d^2$ pairs are trained on. Look at the stripes on the left: every answer lies on an anti-diagonal, and
-# the white cells, the held-out tenth, can be filled in only by someone who has seen the rule. The untrained network sees
-# none.
+# It is $(d-1)/d$ for the zero function and 0 at best. Nine tenths of the $d^2$ pairs are trained on. Look at the stripes on
+# the left: every answer lies on an anti-diagonal, and the white cells, the held-out tenth, can be filled in only by someone
+# who has seen the rule. The untrained network sees none.
 
 # %%
 start = initial.initial_weights(settings.seed, settings.modulus, settings.hidden_size, settings.rng)
@@ -118,7 +119,7 @@ Markdown(
 # rate 0.01, not $d=71$ and 0.002. Exercise 1 shows what the README's learning rate does.
 
 # %%
-experiment.preset_table()
+frame_html(experiment.preset_table().rename_axis("setting").reset_index(), label="Named settings")
 
 # %% [markdown]
 # ## Why the potentials move alone at first
@@ -135,10 +136,13 @@ experiment.preset_table()
 # potential then has a closed form,
 #
 # $$
-# r(t)=\delta+\bigl(r(0)-\delta\bigr)e^{-\lambda t},\qquad \lambda=6q\sigma^4/d^2,
+# \begin{aligned}
+# r(t)&=\delta+\bigl(r(0)-\delta\bigr)e^{-\lambda t},\\ \lambda&=6q\sigma^4/d^2,
+# \end{aligned}
 # $$ (eq-one-run-decoupled)
 #
-# with $\delta=1$ if $k_1=k_2=k$ and 0 otherwise. Nothing in the theorem says how wide is wide. Look at the slopes: the dotted lines fall as $q^{-1/2}$.
+# with $\delta=1$ if $k_1=k_2=k$ and 0 otherwise. Nothing in the theorem says how wide is wide. Look at the slopes: the dotted
+# lines fall as $q^{-1/2}$.
 
 # %%
 table = dynamics.decoupling_table(5, settings.gram_widths, generator=generator(0, "one run, gram"))
@@ -227,8 +231,8 @@ show(
 # ### Figure 3c: goals and the rest
 #
 # The sum of all $r_{kkk}$ ($k=0$ included) should become $d-1$, and the sum of all other $r_{k_1k_2k}$ zero. The paper's
-# axis counts checkpoints: one per epoch up to 199, then one in a hundred (hence the kinks at 200). Look at the overshoot,
-# and at the others, which swing out on both sides of it.
+# axis counts checkpoints: one per epoch up to 199, then one in a hundred (hence the kinks at 200). Look at the overshoot of
+# the goals, and at the others, which swing below zero before it and above zero after it.
 
 # %% tags=["hide-input"]
 ledger.check("cogo.fig3c-diagonal", run, at_paper_scale=paper)
@@ -293,7 +297,7 @@ show(
 # The same draws, on the same axes. Look at both panels. This run generalises too, if accuracy is what counts; but its test
 # loss is slow to fall, and its orders stay far above six. Theorem 5 says why low order can be reached
 # ([](build_by_algebra.py)): a product and its factor of lower order are joined by networks of zero loss. Weight decay is a
-# force along such paths, for low order has the smaller norm. It is not the only one, as the red curves show: they sink too.
+# force along such paths, for low order has the smaller norm. It is not the only one, as the rust curves show: they sink too.
 
 # %%
 no_decay = experiment.measure(settings, weight_decay=0.0, epochs=settings.no_decay_epochs)
@@ -330,8 +334,8 @@ show(
 )
 
 # %% [markdown]
-# **Shrinkage.** Where the pull of weight decay balances the pull of the loss, $r_{kkk}$ stays below 1. To first order, and
-# leaving out what hosting a bias costs,
+# **Shrinkage.** Where the pull of weight decay (wd) balances the pull of the loss, $r_{kkk}$ stays below 1. To first order,
+# and leaving out what hosting a bias costs,
 #
 # $$
 # 1-r_{kkk}\approx 2^{-5/3}\,\mathrm{wd}\;d^{4/3}\,n^{1/3}
@@ -450,7 +454,7 @@ show(
 # The paper shows one start. Others may end at order 6 everywhere, with 18 nodes; the loss does not tell which:
 
 # %%
-experiment.panel_table(settings.panel_seeds, states)
+frame_html(experiment.panel_table(settings.panel_seeds, states).rename_axis("start").reset_index(), label="Ends")
 
 # %% [markdown]
 # ## Where the story stops
@@ -491,7 +495,7 @@ strong = experiment.measure(settings, weight_decay=5e-4, epochs=settings.exercis
 strong_orders = tuple(int(n) for n in strong.order.isel(epoch=-1).values)
 Markdown(
     f"Orders {' '.join(map(str, strong_orders))} at epoch {settings.exercise_epochs}, test accuracy "
-    f"{float(strong.test_accuracy[-1]):.2f}. Weight decay times epochs is what counts: here "
+    f"{float(strong.test_accuracy[-1]):.2f}. It is about weight decay times epochs that counts: here "
     f"{5e-4 * settings.exercise_epochs:.2g}, in the run above {settings.weight_decay * settings.epochs:.2g}."
 )
 

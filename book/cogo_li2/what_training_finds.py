@@ -41,7 +41,7 @@ memorisation_seeds = 4
 explorer_epochs = [500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 9900]
 device = "cpu"
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown
@@ -55,6 +55,7 @@ from learndyn.cogo_li2.claims import what_training_finds_checks as checks
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.tables import frame_html
 
 use_style()
 settings = experiments.WhatTrainingFinds.from_notebook(globals())
@@ -80,8 +81,8 @@ show(
 )
 
 # %% [markdown]
-# [](build_by_algebra.py) says why: balanced solutions with three or five nodes do not exist, four nodes solve everything but an
-# output bias, six solve all. Here the question is what training makes of this.
+# [](build_by_algebra.py) says why four and six: four nodes solve everything but an output bias, six solve all; and
+# [](beyond_the_paper.py) finds no balanced solution with three or five. Here the question is what training makes of this.
 #
 # ## The same picture, made here
 #
@@ -107,7 +108,7 @@ ledger.check("cogo.small-orders", working.values(), at_paper_scale=False)
 ledger.check("cogo.small-mixes", reference, at_paper_scale=settings.covers_reference)
 ledger.check("cogo.small-collapse", ends[11, settings.collapse_weight_decay], at_paper_scale=True)
 means = ", ".join(f"{n6:.2f} at d = {d}" for d, n6 in reference.items())
-Markdown(f"Mean number of order-6 frequencies at the weight decays of the stored reference runs: {means}.")
+Markdown(f"Mean number of order-6 frequencies, at the weight decays of earlier runs to compare with: {means}.")
 
 # %% [markdown]
 # The claim about the failing column was that training *dies* at $d=11$, with every weight decayed. That is not quite what we
@@ -181,7 +182,7 @@ show(
 distance = {power: analysis.clock_distance(stored, power) for power in (0.0, 0.8, 1.0)}
 Markdown(
     f"Mean total variation between histograms of different weight decays: {distance[0.0]:.2f} at equal epochs, "
-    f"{distance[1.0]:.2f} at equal τ, {distance[0.8]:.2f} at equal (weight decay)<sup>0.8</sup> × epochs; about 0.09 would "
+    f"{distance[1.0]:.2f} at equal $\\tau$, {distance[0.8]:.2f} at equal (weight decay)$^{{0.8}}$ × epochs; about 0.09 would "
     f"be left between two samples of one distribution. The epoch of a given mean order falls as a power "
     f"{powers.min():.2f} to {powers.max():.2f} of weight decay, not exactly 1: the clock ticks a little slower than "
     "weight decay grows. Adam's rescaling of the gradients, of which weight decay is a part, is the likely cause."
@@ -227,13 +228,14 @@ rows = [
     for name, angle in parts.items()
 ]
 angle = torch.tensor([rows[1]["beta"], rows[1]["beta_published"]]).angle()
-pd.DataFrame({"built": list(parts), "found": [row["family"] for row in rows], "error": [f"{row['error']:.0e}" for row in rows]})
+built = pd.DataFrame({"built": list(parts), "found": [row["family"] for row in rows], "error": [row["error"] for row in rows]})
+frame_html(built, formats={"error": "{:.0e}"}, label="Factoriser on built networks")
 
 # %%
 Markdown(
-    f"Put in: arg β = {parts['nu_i*syn_alphabeta']['beta']}. Given back: {angle[0]:.2f}, and {angle[1]:.2f} by the published "
-    "convention, which divides by the cube root of unity where its conjugate is meant: arg β of the paper's Figure 5 is "
-    "shifted by 2π/3."
+    f"Put in: $\\arg\\beta={parts['nu_i*syn_alphabeta']['beta']}$. Given back: ${angle[0]:.2f}$, and ${angle[1]:.2f}$ by the "
+    "published convention, which divides by the cube root of unity where its conjugate is meant: $\\arg\\beta$ of the "
+    "paper's Figure 5 is shifted by $2\\pi/3$."
 )
 
 # %% [markdown]
@@ -269,8 +271,8 @@ Markdown(
 # ## Figure 5: the free parameters
 #
 # The products have angles that the constraints leave free. Does training prefer any? As published: look for four peaks of
-# arg ξ, and for two bands of arg ν (shaded). The rust outline is arg β by the published convention. The family with α and β is
-# so rare that the lower panels hold few groups.
+# $\arg\xi$, and for two bands of $\arg\nu$ (shaded). The rust outline is $\arg\beta$ by the published convention. The family
+# with $\alpha$ and $\beta$ is so rare that the lower panels hold few groups.
 
 # %%
 ledger.check("cogo.fig5-xi", groups, at_paper_scale=everything)
@@ -282,20 +284,21 @@ show(
     name="fig5",
     source="Figure 5",
     caption="Free parameters of the factorised groups, pooled over all archived $d$ and seeds at weight decay 5e-5. Dotted: "
-    "±π/4 and ±3π/4. Shaded: π/3 ≤ |arg ν| ≤ 2π/3.",
+    "$\\pm\\pi/4$ and $\\pm3\\pi/4$. Shaded: $\\pi/3\\le|\\arg\\nu|\\le2\\pi/3$.",
 )
 
 # %% [markdown]
-# Both findings depend on which half is called the first. ξ and $i\xi$ describe the same group, and so do ν and
-# $\nu e^{i\pi/3}$. With this freedom removed one peak of arg ξ is left, at π/4: that group has $a_j=\pm b_j$, it treats $x$ and
-# $y$ alike. The two bands of arg ν disappear; they were an artefact of the choice.
+# Both findings depend on which half is called the first. $\xi$ and $i\xi$ describe the same group, and so do $\nu$ and
+# $\nu e^{i\pi/3}$. With this freedom removed one peak of $\arg\xi$ is left, at $\pi/4$: that group has $a_j=\pm b_j$, it treats
+# $x$ and $y$ alike. The two bands of $\arg\nu$ disappear; they were an artefact of the choice.
 
 # %%
 show(
     figures.figure5_folded(groups),
     name="fig5-folded",
     source="Figure 5, gauge removed",
-    caption="Left: arg ξ mod π/2. Right: arg ν mod π/3, reflected to [0, π/6]. Near π/4 means within 5 %.",
+    caption="Left: $\\arg\\xi$ mod $\\pi/2$. Right: $\\arg\\nu$ mod $\\pi/3$, reflected to $[0,\\pi/6]$. Near $\\pi/4$ means "
+    "within 5 %.",
 )
 
 # %% [markdown]
@@ -305,7 +308,10 @@ show(
 # $K=(d-1)/2$ frequencies, $n_6$ of them of order 6, the squared norm of the whole network is proportional to
 #
 # $$
-# f(n_6)=(K-n_6)\Bigl(12\cdot1.5^{2/3}+\frac3{n_6}\Bigr)+18\,n_6 ,\qquad n_6^{*}\approx\sqrt{1.316\,K}.
+# \begin{aligned}
+# f(n_6)&=(K-n_6)\Bigl(12\cdot1.5^{2/3}+\frac3{n_6}\Bigr)\\
+# &\quad+18\,n_6 ,\qquad n_6^{*}\approx\sqrt{1.316\,K}.
+# \end{aligned}
 # $$ (eq-what-training-finds-law)
 #
 # This is ours, not the paper's. It says that order 6 must get rarer as $d$ grows. Does training, which minimises norm only
@@ -356,7 +362,7 @@ show(
 # Theorem 5 promises that it is joined to lower orders through zero-loss networks, and that weight decay has a slope to go down.
 # The theorem does not say that Adam finds the way.
 #
-# So start there, with $d=7$ and all $49$ nodes, and train. Blue runs have a little noise on the weights; the green one has none, so
+# So start there, with $d=7$ and all $49$ nodes, and train. Indigo runs have a little noise on the weights; the green one has none, so
 # that only rounding breaks its symmetry; the rust one has no weight decay. Look at the plateau, at the moment when hundreds of
 # epochs of nothing end, and at the loss meanwhile.
 
@@ -387,7 +393,11 @@ Markdown(
 # without noise, by rounding. Stored runs with other noise did the same:
 
 # %%
-published.memorisation_path().query("epoch in [0, 300, 1000, 3000]").drop(columns=["accuracy", "alive_nodes"])
+stored = published.memorisation_path().query("epoch in [0, 300, 1000, 3000]")
+names = {"run": "run", "noise": "noise", "weight_decay": "weight decay", "epoch": "epoch"}
+names |= {"loss": "loss", "squared_norm": "norm²", "orders": "orders"}
+written = {"noise": "{:g}", "weight_decay": "{:g}", "loss": "{:.0e}", "squared_norm": "{:.2f}"}
+frame_html(stored, names, formats=written, label="Stored runs from memorisation")
 
 # %% [markdown]
 # ## Where the story stops
@@ -431,7 +441,7 @@ short = settings.replace(moduli=(17,), widths=(128,), weight_decays=(5e-4, 1e-3)
 early = checks.small_ends({17: experiments.small_group(short, 17)})[17, 5e-4]
 values, counts = early.orders.flatten().unique(return_counts=True)
 Markdown(
-    f"Orders {checks.counts_text(dict(zip(values.tolist(), counts.tolist(), strict=True)))}, at τ = {5e-4 * short.epochs:.2g}: "
+    f"Orders {checks.counts_text(dict(zip(values.tolist(), counts.tolist(), strict=True)))}, at $\\tau={5e-4 * short.epochs:.2g}$: "
     "an early picture."
 )
 

@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from learndyn.cogo_li2 import algebra, beyond_the_paper
 from learndyn.core.plotting import GRID, INK, MUTED, PALETTE
@@ -114,25 +115,27 @@ def group_orders(orders: pd.DataFrame, minima: pd.DataFrame, predicted: Mapping[
 
 
 def norm_minima(table: pd.DataFrame) -> Figure:
-    """Norm factor of the local minima against the nodes that are left."""
-    fig, ax = plt.subplots(figsize=(7.0, 3.8))
+    """Norm factor of the local minima against the nodes that are left, without and with a constant input."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
     colors = dict(zip(KINDS, (PALETTE[5], PALETTE[1], PALETTE[2], PALETTE[0]), strict=True))
     grid = np.linspace(0.8, 7.2, 100)
-    ax.plot(grid, 3 * np.cbrt(grid), color=MUTED, lw=1)
-    ax.text(7.1, 5.9, "balanced: 3 n$^{1/3}$", color=MUTED, ha="right", fontsize=10)
-    for row in table.itertuples():
-        fill = "white" if row.bias_hosted else colors[row.character_order]
-        marker = "D" if row.constant_input else "o"
-        offset = 0.06 * (row.character_order - 3.5) + 0.24 * row.bias_hosted
-        ax.plot(row.nodes + offset, row.norm_factor, marker, ms=8, mfc=fill,
-                mec=colors[row.character_order], mew=1.8)  # fmt: skip
+    for ax, constant in zip(axes, (False, True), strict=True):
+        ax.plot(grid, 3 * np.cbrt(grid), color=MUTED, lw=1)
+        for row in table[table["constant_input"] == constant].itertuples():
+            fill = "white" if row.bias_hosted else colors[row.character_order]
+            offset = 0.09 * (row.character_order - 3.5) + 0.3 * row.bias_hosted
+            ax.plot(row.nodes + offset, row.norm_factor, "o", ms=8, mfc=fill,
+                    mec=colors[row.character_order], mew=1.8)  # fmt: skip
+        ax.set(xlabel="nodes left", xlim=(0.5, 7.3), ylim=(2.6, 6.6), xticks=range(1, 8))
+        ax.set_title("constant input allowed" if constant else "no constant input", fontsize=11)
+    axes[0].text(5.5, 4.9, "balanced: $3n^{1/3}$", color=MUTED, ha="left", va="top", fontsize=10)
     for kind, name in KINDS.items():
-        ax.plot([], [], "o", color=colors[kind], label=f"character {name}")
-    ax.legend(loc="lower right", handletextpad=0.2)
-    ax.set(xlabel="nodes left", ylabel="norm factor ν", xlim=(0.5, 7.3), ylim=(2.6, 6.6))
+        axes[1].plot([], [], "o", color=colors[kind], label=f"character {name}")
+    axes[1].legend(loc="lower right", handletextpad=0.2)
+    axes[0].set_ylabel(r"norm factor $\nu$")
     generic = table[(table["character_order"] == 5) & ~table["constant_input"]]
     ends = " or ".join(str(n) for n in sorted(generic["nodes"]))
-    ax.set_title(f"At generic characters every slide ends with {ends} nodes")
+    fig.suptitle(f"At generic characters every slide ends with {ends} nodes", x=0.02, ha="left")
     return fig
 
 
@@ -141,14 +144,15 @@ def sign_groups(pairs: pd.DataFrame) -> Figure:
     fig, ax = plt.subplots(figsize=(5.6, 3.4))
     k = np.linspace(1, max(20, 1.2 * pairs["frequencies"].max()), 100)
     ax.plot(k, [beyond_the_paper.best_pairs(x) for x in k], color=PALETTE[0])
-    ax.annotate("least norm: 1.27 √K", (11, beyond_the_paper.best_pairs(11)), xytext=(8, -14),
+    ax.annotate(r"least norm: $1.27\sqrt{K}$", (11, beyond_the_paper.best_pairs(11)), xytext=(8, -14),
                 textcoords="offset points", color=PALETTE[0], fontsize=10.5)  # fmt: skip
     ax.plot(pairs["frequencies"], pairs["found"], "o", color=PALETTE[1], ms=8)
     for row in pairs.itertuples():
         ax.annotate(f"$Z_2^{{{row.group.count('Z_2')}}}$", (row.frequencies, row.found), xytext=(-6, 8),
                     textcoords="offset points", color=PALETTE[1], fontsize=12)  # fmt: skip
     top = 1.3 * max([beyond_the_paper.best_pairs(k[-1]), *pairs["found"]])
-    ax.set(xlim=(0, k[-1]), ylim=(0, top), xlabel="frequencies K", ylabel="frequencies with two nodes")
+    ax.set(xlim=(0, k[-1]), ylim=(0, top), xlabel="frequencies $K$", ylabel="frequencies with two nodes")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     over = " and ".join(f"{value:.2f}" for value in pairs["ratio"])
     ax.set_title(f"Training ends with {over or 'no'} times the number of hosts of least norm")
     return fig
@@ -164,7 +168,7 @@ def learning_curves(runs: Mapping[tuple[str, str], xr.Dataset]) -> Figure:
         ax.set(xscale="log", ylim=(-0.04, 1.06), xlim=(1, epoch[-1]))
         ax.set_title(f"{ACTIVATION_NAMES[activation]}, {LOSS_NAMES[loss]}", fontsize=11)
     axes[0, 0].text(1.3, 0.86, "train", color=PALETTE[3], fontsize=10.5)
-    axes[0, 0].text(40, 0.12, "test", color=PALETTE[1], fontsize=10.5)
+    axes[0, 0].text(300, 0.42, "test", color=PALETTE[1], fontsize=10.5)
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
     for ax in axes[-1]:

@@ -106,9 +106,7 @@ def budgets(cases: Mapping[str, potentials.LossBudget]) -> Figure:
     ax.set_xticks(middles, list(cases))
     ax.set_ylim(0, 1.15 * top)
     ax.grid(False, axis="x")
-    ax.set(
-        ylabel="part of the loss", title="One number, split by frequency and family (total above the bars)"
-    )
+    ax.set(ylabel="part of the loss", title="Order 3 leaves squares, order 4 a bias, order 6 nothing")
     return fig
 
 
@@ -198,7 +196,9 @@ def construction_html(table: pd.DataFrame) -> HTML:
         shown = [ring if row[name] == 0 else f"{row[name]:.2g}" for name in names]
         cells = "".join(f"<td {cell}>{text}</td>" for text in (row["order"], *shown))
         nodes = (
-            f'<br><span style="font-weight:normal">{row["nodes"]}</span>' if row["nodes"] != "product" else ""
+            f'<br><span style="font-weight:normal">{_omega(row["nodes"])}</span>'
+            if row["nodes"] != "product"
+            else ""
         )
         body += f'<tr><th scope="row" {left}>{_subscripts(construction)}{nodes}</th>{cells}</tr>'
     return HTML(
@@ -214,7 +214,7 @@ def plain_html(table: pd.DataFrame, words: Mapping[str, str]) -> HTML:
     """Columns of a data frame under the given words; losses in powers of ten, accuracies as shares."""
     formats = {
         "loss": _loss,
-        "predicted_loss": "{:.4g}".format,
+        "predicted_loss": _loss,
         "accuracy": "{:.2f}".format,
         "squared_norm": "{:.1f}".format,
     }
@@ -229,8 +229,13 @@ def plain_html(table: pd.DataFrame, words: Mapping[str, str]) -> HTML:
     )
 
 
+def _omega(nodes: str) -> str:
+    """``ω3`` and its conjugate with a lowered 3."""
+    return re.sub("(ω\u0304?)3", r"\1₃", nodes)
+
+
 def _loss(value: float) -> str:
-    return f"{value:.4f}" if value > 1e-4 else f"{value:.0e}"
+    return f"{value:.4f}" if value > 1e-4 else f"{value:.0e}" if value else "0"
 
 
 # --- Incomplete solutions, Theorem 5, norms ---
@@ -249,7 +254,7 @@ def unhosted(table: pd.DataFrame) -> Figure:
         right.fill_between(share, accuracy.min(), accuracy.max(), color=color, alpha=0.15, lw=0)
         right.plot(share, accuracy.mean(), "o-", color=color, label=f"$d={d}$")
         left.axhline((d - 1) / d, color=color, lw=1, ls=":")
-    left.text(0.0, 1.02, "dotted: outputs 0", color=MUTED, fontsize=10, va="bottom")
+    left.text(1.0, 0.7, "dotted: output 0", color=MUTED, fontsize=10, va="top", ha="right")
     left.set(ylabel="loss", title="The loss is $4m/d$")
     right.set(ylabel="share of right answers", ylim=(0, 1.05), title="Accuracy, by luck")
     for ax in (left, right):
@@ -306,7 +311,7 @@ def norm_law(curve: xr.Dataset, trained: float | None) -> Figure:
     ax.plot(curve["n6"], built, ".", color=PALETTE[0], ms=5)
     ax.plot(best, low, "o", color=PALETTE[1], ms=9, zorder=4)
     words = f"least norm {low:.0f} at {best}"
-    ax.annotate(words, (best, low), (-6, -24), textcoords="offset points", color=PALETTE[1])
+    ax.annotate(words, (best, low), (15, -22), textcoords="offset points", color=PALETTE[1])
     if trained is not None:
         ax.axvline(trained, color=MUTED, ls=":", lw=1.2)
         ax.text(trained + 0.6, 0.96, "training", color=MUTED, transform=ax.get_xaxis_transform(), va="top")

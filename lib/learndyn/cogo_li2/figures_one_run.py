@@ -112,7 +112,7 @@ def losses(run: xr.Dataset, log: xr.Dataset, last: int = 199) -> Figure:
     twin.grid(False)
     twin.spines["right"].set_visible(True)
     words = ((ax, "train loss", (31, 0.15)), (ax, "test loss", (84, 0.4)))
-    words += ((twin, "train accuracy", (2, 1.04)), (twin, "test accuracy", (62, 0.9)))
+    words += ((twin, "train accuracy", (24, 1.03)), (twin, "test accuracy", (62, 0.9)))
     for axis, text, place in words:
         axis.annotate(text, place, color=INDIGO if text.startswith("train") else RUST, va="bottom")
     full = [run["epoch"].values[np.argmax(run[f"{s}_accuracy"].values > 1 - 1e-5)] for s in ("train", "test")]
@@ -157,7 +157,7 @@ def goal_sums(run: xr.Dataset, last: int = 600) -> Figure:
     peak = int(early["epoch"][int(early["diagonal_sum"].values.argmax())])
     ax.set(xlabel="checkpoint (= epoch up to 199, then every 100 epochs)", ylabel="sum of Re $r$")
     ax.set_ylim(top=1.16 * max(top, float(early["diagonal_sum"].max())))
-    ax.set_title(f"The diagonal overshoots at epoch {peak}; the rest swings and returns to 0")
+    ax.set_title(f"The goals overshoot at epoch {peak}; all others swing and return to 0")
     label_lines(ax)
     return fig
 
@@ -403,6 +403,8 @@ def panels(data: xr.Dataset, phases: bool) -> Figure:
     for ax in axes[-1]:
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes[-1, len(steps) // 2].set_xlabel("character $k$")
+    what = "Phases" if phases else "Moduli"
+    fig.suptitle(f"{what}: of {len(order)} nodes {int(alive.sum())} are left", x=0.02, ha="left")
     fig.colorbar(
         image,
         ax=axes,

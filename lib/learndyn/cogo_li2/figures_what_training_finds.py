@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -85,6 +84,9 @@ def small_histograms(ends: Mapping[tuple[int, float], SmallRuns], collapse: floa
         failing = decay == collapse
         ax.set_title(f"wd {decay_text(decay)}", color=RUST if failing else INK)
     axes[0, 0].set(ylim=(0, 122), xlim=(-0.7, 8.7), xticks=[0, 2, 4, 6, 8], yticks=[0, 50, 100])
+    share = {d: [(ends[d, wd].orders == 6).double().mean() for wd in columns if wd != collapse] for d in rows}
+    ends6 = [f"{100 * float(np.mean(share[d])):.0f} % at $d={d}$" for d in (rows[0], rows[-1])]
+    fig.suptitle(f"Of order 6: {', '.join(dict.fromkeys(ends6))}", x=0.02, ha="left")
     fig.supxlabel("order", fontsize=11.5)
     fig.supylabel("frequencies (per cent)", fontsize=11.5)
     return fig
@@ -196,8 +198,8 @@ def clock_frame(found: archive.Panels, d: int, decay: float, epoch: int) -> Figu
 
 _HEADS = {
     "pct_not_order_4_or_6": "not 4 or 6, %",
-    "nonfactorable_order4_pct": "non-factorable 4, %",
-    "nonfactorable_order6_pct": "non-factorable 6, %",
+    "nonfactorable_order4_pct": "no factors, 4, %",
+    "nonfactorable_order6_pct": "no factors, 6, %",
     "err_order4_x100": "error 4 × 100",
     "err_order6_x100": "error 6 × 100",
     "pct_nu_i_times_xi": "z<sub>ν=i</sub> ∗ z<sub>ξ</sub>, %",
@@ -205,7 +207,7 @@ _HEADS = {
     "pct_nu_times_syn": "z<sub>ν</sub> ∗ z<sub>syn</sub>, %",
     "pct_others": "others, %",
 }
-_HEAD = "text-align:left;vertical-align:bottom;font-weight:600;padding:0.3em 0.7em 0.3em 0"
+_HEAD = "text-align:left;vertical-align:bottom;font-weight:600;padding:0.3em 0.5em 0.3em 0"
 
 
 def table2_html(rows: Mapping[int, pd.DataFrame], moduli: Sequence[int]) -> str:
@@ -214,14 +216,14 @@ def table2_html(rows: Mapping[int, pd.DataFrame], moduli: Sequence[int]) -> str:
     body = []
     for d in moduli:
         theirs = published.TABLE2[d]
-        cells = [f"{theirs[name].mean:.2f} ± {theirs[name].stderr:.2f}" for name in _HEADS]
-        body.append(_table_row(f"{d}, published", cells))
+        cells = [f"{theirs[name].mean:.2f}<br>±{theirs[name].stderr:.2f}" for name in _HEADS]
+        body.append(_table_row(f"{d},<br>published", cells))
         if d in rows:
             row = rows[d]
-            ours = [f"{row.loc[name, 'mean']:.2f} ± {row.loc[name, 'stderr']:.2f}" for name in _HEADS]
+            ours = [f"{row.loc[name, 'mean']:.2f}<br>±{row.loc[name, 'stderr']:.2f}" for name in _HEADS]
         else:
-            ours = ["not yet archived", *[""] * (len(_HEADS) - 1)]
-        body.append(_table_row(f"{d}, ours", ours, bold=True))
+            ours = ["not yet<br>archived", *[""] * (len(_HEADS) - 1)]
+        body.append(_table_row(f"{d},<br>ours", ours, bold=True))
     return (
         '<div class="claims-scroll" style="overflow-x:auto" role="region" tabindex="0" aria-label="Table 2">'
         '<table style="border-collapse:collapse;font-size:0.85em"><caption style="text-align:left">'
@@ -232,10 +234,10 @@ def table2_html(rows: Mapping[int, pd.DataFrame], moduli: Sequence[int]) -> str:
 
 
 def _table_row(name: str, cells: Sequence[str], bold: bool = False) -> str:
-    style = "white-space:nowrap;padding:0.25em 0.7em 0.25em 0"
+    style = "white-space:nowrap;padding:0.25em 0.5em 0.25em 0"
     rule = "border-bottom:1px solid currentColor" if bold else ""
     weight = "font-weight:600" if bold else "font-weight:400"
-    data = "".join(f'<td style="{style};{weight}">{escape(cell)}</td>' for cell in cells)
+    data = "".join(f'<td style="{style};{weight}">{cell}</td>' for cell in cells)
     head = f'<th scope="row" style="{style};{weight};text-align:left">{name}</th>'
     return f'<tr style="{rule}">{head}{data}</tr>'
 
