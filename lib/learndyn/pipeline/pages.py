@@ -73,8 +73,15 @@ def scoreboard(
         if tables:
             rows = [record for record in records if record["notebook"].split("/")[1] == chapter]
             heading = f"[{chapters[chapter]}]({chapter}/index.md)" if chapter in chapters else chapter
-            parts += [f"## {heading}", f"{claims.summary(rows)}.", *tables]
+            parts += [f"## {heading}", f"{claims.summary(rows)}.", *_failed(rows), *tables]
     return "\n\n".join(parts) or "No notebook of this build holds a table of claims."
+
+
+def _failed(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence that leads to each claim that was not reproduced, if there is one."""
+    names = [record["id"] for record in records if record["verdict"] == claims.Verdict.NOT]
+    links = ", ".join(f'<a href="#{name}"><code>{name}</code></a>' for name in names)
+    return [f"Not reproduced: {links}."] if names else []
 
 
 def gallery(notebooks: Notebooks, pictures: Path) -> str:
