@@ -429,9 +429,13 @@ def test_joining_pads_axes_of_unequal_length():
             {
                 "count": (("run", "frequency"), np.full((2, d), d)),
                 "spectrum": (("run", "node"), np.full((2, nodes), 1 + 2j, dtype=np.complex64)),
-                "note": ("run", np.array(["x", "yy"])),
+                "note": ("run", np.array(["x", "y" * d])),
             },
-            coords={"frequency": np.arange(1, d + 1), "seed": ("run", [1, 2])},
+            coords={
+                "frequency": np.arange(1, d + 1),
+                "seed": ("run", [1, 2]),
+                "label": ("run", [str(10**d)] * 2),
+            },
         )
 
     joined = sweep_job.join([part(3, 4), part(5, 2)])
@@ -440,4 +444,6 @@ def test_joining_pads_axes_of_unequal_length():
     assert joined.spectrum.dtype == np.complex64
     np.testing.assert_array_equal(np.isnan(joined.spectrum.values).sum(axis=1), [0, 0, 2, 2])
     assert joined.seed.values.tolist() == [1, 2, 1, 2]
-    assert joined.note.values.tolist() == ["x", "yy"] * 2
+    assert joined.note.values.tolist() == ["x", "yyy", "x", "yyyyy"]
+    assert joined.label.values.tolist() == ["1000", "1000", "100000", "100000"]
+    assert {joined.note.dtype.kind, joined.label.dtype.kind} == {"U"}

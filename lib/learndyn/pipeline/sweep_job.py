@@ -143,6 +143,10 @@ def gather(spec: SweepSpec, parts: Sequence[Path], target: Path) -> None:
     joined.attrs = {
         **records.provenance(spec, device or describe_device(pick_device("cpu")), wall_seconds),
         "sweep": spec.name,
+        # The parts may be older than the file that joins them: a sweep resumes across commits.
+        "trained_at_commits": ", ".join(
+            sorted({dataset.attrs.get("learndyn_commit", "unknown") for dataset in datasets})
+        ),
         KEY: sweep_spec.sweep_key(spec),
     }
     records.save(compressed(joined), target)
@@ -156,7 +160,9 @@ def join(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     """
     bare = {str(dim) for dataset in datasets for dim in dataset.dims if dim not in dataset.coords} - {"run"}
     indexed = [
-        dataset.assign_coords({dim: np.arange(dataset.sizes[dim]) for dim in bare if dim in dataset.dims})
+        _without_text_widths(dataset).assign_coords(
+            {dim: np.arange(dataset.sizes[dim]) for dim in bare if dim in dataset.dims}
+        )
         for dataset in datasets
     ]
     fill = {
@@ -169,7 +175,21 @@ def join(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
         indexed, dim="run", join="outer", fill_value=fill, data_vars="all", coords="different",
         compat="equals", combine_attrs="drop",
     )  # fmt: skip
-    return joined.drop_vars(bare)
+    joined = joined.drop_vars(bare)
+    return joined.assign(
+        {name: variable.astype(str) for name, variable in joined.variables.items() if variable.dtype == object}
+    )
+
+
+def _without_text_widths(dataset: xr.Dataset) -> xr.Dataset:
+    """Texts as Python strings: joined as fixed-width text they are cut to the width of the first dataset."""
+    return dataset.assign(
+        {
+            name: variable.astype(object)
+            for name, variable in dataset.variables.items()
+            if variable.dtype.kind == "U" and name not in dataset.dims
+        }
+    )
 
 
 def _missing(dtype: np.dtype[Any]) -> Any:
@@ -177,4 +197,4 @@ def _missing(dtype: np.dtype[Any]) -> Any:
         return dtype.type(np.nan)
     if dtype.kind in "iu":
         return np.asarray(-1).astype(dtype)[()]
-    return "" if dtype.kind in "US" else np.nan
+    return "" if dtype.kind in "USO" else np.nan
