@@ -176,9 +176,8 @@ def join(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
         compat="equals", combine_attrs="drop",
     )  # fmt: skip
     joined = joined.drop_vars(bare)
-    return joined.assign(
-        {name: variable.astype(str) for name, variable in joined.variables.items() if variable.dtype == object}
-    )
+    texts = [name for name, variable in joined.variables.items() if variable.dtype == object]
+    return joined.assign({name: joined.variables[name].astype(str) for name in texts})
 
 
 def _without_text_widths(dataset: xr.Dataset) -> xr.Dataset:
