@@ -32,6 +32,11 @@ def _mathematics(text: str) -> str:
     return _SUPERSCRIPT.sub(r"<sup>\1\2\3</sup>", text)
 
 
+def _cell(text: str) -> str:
+    """The text, kept on one line if it is one word: a page would break ``1e-16`` at its sign."""
+    return markup(text) if " " in text else f'<span style="white-space:nowrap">{markup(text)}</span>'
+
+
 def frame_html(
     frame: pd.DataFrame,
     columns: Mapping[str, str] | None = None,
@@ -50,10 +55,7 @@ def frame_html(
     words = dict(columns) if columns is not None else {name: str(name) for name in frame.columns}
     rules = {name: rule.format if isinstance(rule, str) else rule for name, rule in (formats or {}).items()}
     shown = pd.DataFrame(
-        {
-            markup(words[name]): [markup(rules.get(name, str)(value)) for value in frame[name]]
-            for name in words
-        }
+        {markup(words[name]): [_cell(rules.get(name, str)(value)) for value in frame[name]] for name in words}
     )
     inner = shown.to_html(index=False, escape=False, border=0, justify="left")
     for cell in ("td", "th"):
