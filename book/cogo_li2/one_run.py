@@ -185,7 +185,7 @@ epoch = settings.checkpoint  # the paper analyses the last checkpoint before the
 weights = experiment.weights_at(run, epoch)
 spectrum = group.to_spectrum(weights.double())
 Markdown(
-    f"{settings.epochs} epochs in {run.attrs['wall_seconds']:.0f} s ({run.attrs['device']}); "
+    f"{settings.epochs:,} epochs in {run.attrs['wall_seconds']:.0f} s ({run.attrs['device']}); "
     f"{int(run.alive_nodes.sel(epoch=epoch))} of {settings.hidden_size} nodes alive at epoch {epoch}."
 )
 

@@ -396,7 +396,7 @@ Markdown(
 stored = published.memorisation_path().query("epoch in [0, 300, 1000, 3000]")
 names = {"run": "run", "noise": "noise", "weight_decay": "weight decay", "epoch": "epoch"}
 names |= {"loss": "loss", "squared_norm": "norm²", "orders": "orders"}
-written = {"noise": "{:g}", "weight_decay": "{:g}", "loss": "{:.0e}", "squared_norm": "{:.2f}"}
+written = {"noise": "{:g}", "weight_decay": "{:g}", "loss": lambda loss: f"{loss:.0e}" if loss else "0", "squared_norm": "{:.2f}"}
 frame_html(stored, names, formats=written, label="Stored runs from memorisation")
 
 # %% [markdown]

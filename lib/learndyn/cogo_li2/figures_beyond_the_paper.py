@@ -128,7 +128,7 @@ def norm_minima(table: pd.DataFrame) -> Figure:
                     mec=colors[row.character_order], mew=1.8)  # fmt: skip
         ax.set(xlabel="nodes left", xlim=(0.5, 7.3), ylim=(2.6, 6.6), xticks=range(1, 8))
         ax.set_title("constant input allowed" if constant else "no constant input", fontsize=11)
-    axes[0].text(5.5, 4.9, "balanced: $3n^{1/3}$", color=MUTED, ha="left", va="top", fontsize=10)
+    axes[0].text(7.2, 4.6, "balanced: $3n^{1/3}$", color=MUTED, ha="right", va="top", fontsize=10)
     for kind, name in KINDS.items():
         axes[1].plot([], [], "o", color=colors[kind], label=f"character {name}")
     axes[1].legend(loc="lower right", handletextpad=0.2)

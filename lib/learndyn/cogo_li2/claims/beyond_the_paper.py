@@ -151,7 +151,8 @@ def _check_four_six(summary: pd.DataFrame) -> Outcome:
     ours = float(share[("sqr", "projected_mse")])
     best = others.idxmax()
     text = (
-        f"square and squared loss {100 * ours:.0f} %; next {best[0]}, {best[1]}: {100 * others.max():.0f} %"
+        f"square and squared loss {100 * ours:.0f} %; next {best[0]} with {best[1].replace('_', ' ')}: "
+        f"{100 * others.max():.0f} %"
     )
     return Outcome(text, len(share) == len(beyond_the_paper.NETWORKS) and ours >= SHARE > float(others.max()))
 
