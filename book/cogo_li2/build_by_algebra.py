@@ -435,7 +435,9 @@ for name in ("nu", "syn"):
     print(f"{name}: starts at {norm[0]:.1f}, top {norm[top] / norm[0]:.2f} times that, at t = {times[top]:.2f}")
 
 # %% [markdown]
+# :::{dropdown} What it means
 # The start is heavier by $(3/2)^{1/3}$, and the climb from there is smaller and shorter: a heavy start has more to lose.
+# :::
 #
 # **2.** Which host is cheaper, order-6 frequencies in the best number or a constant node? Set `modulus` to 7, 23, 127.
 
@@ -448,21 +450,26 @@ for d in (7, 23, 127):
     print(f"d = {d}: {hosted:.1f} with {n6} hosts of order 6, {constant:.1f} with a constant node")
 
 # %% [markdown]
+# :::{dropdown} What it means
 # From some $d$ on the constant node is the lighter one, and yet no trained network has it ([](one_run.py) measures the
 # constant parts). Training does not compute the least norm; it drifts to what it can reach from where it is.
+# :::
 #
 # **3.** Add `[9]` to `groups`. Which character of $\mathbb Z_9$ is special, and does order 6 still work there?
 
 # %% tags=["hide-cell"]
 nine = AbelianGroup((9,))
-print("order of character k:", {k: nine.order_of(k) for k in nine.half().characters.tolist()})
+for k in nine.half().characters.tolist():
+    print(f"character {k} has order {nine.order_of(k)}")
 figures.plain_html(
     exact_solutions.group_table([nine]),
     {"group": "group", "width": "nodes", "loss": "loss", "accuracy": "accuracy"},
 )
 
 # %% [markdown]
+# :::{dropdown} What it means
 # $k=3$ has order 3, so $2k=-k$ there: two conditions become one. Order 6 satisfies both separately and still works.
+# :::
 #
 # ## Claims
 

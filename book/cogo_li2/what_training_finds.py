@@ -431,8 +431,10 @@ pd.DataFrame(
 )
 
 # %% [markdown]
+# :::{dropdown} What it means
 # Orders three and five can appear while accuracy is still perfect: once weight decay takes a good part of $r_{kkk}$, the best
 # compromise need not be near an exact solution.
+# :::
 #
 # **2.** Set `epochs` to 600. Which orders does $d=17$ have at weight decay 5e-4, and which clock time is that?
 
