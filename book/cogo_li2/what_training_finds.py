@@ -402,7 +402,7 @@ frame_html(stored, names, formats=written, label="Stored runs from memorisation"
 # %% [markdown]
 # ## Where the story stops
 #
-# - About 5 % of the groups are not among the three products. Those that have been polished turned out to be exact solutions all
+# - A few per cent of the groups are not among the three products. Those that have been polished turned out to be exact solutions all
 #   the same; what else they are has not been classified.
 # - The law gives the optimum, not the distribution around it. Which frequency becomes a six is drawn at the start of training
 #   and decided while seven-node groups fall apart; nothing here predicts it.

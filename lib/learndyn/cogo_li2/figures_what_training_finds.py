@@ -339,12 +339,14 @@ def norm_law(live: pd.DataFrame, archived: pd.DataFrame) -> Figure:
             ax.plot(ratio.index, ratio, color=color, **kind)
             if axis == "measured":
                 last = (float(ratio.index[-1]), float(ratio.iloc[-1]))
-                ax.annotate(f"$d={d}$", last, (9, 0), textcoords="offset points", color=color, va="center")
+                side, anchor = ((9, 0), "left") if len(ratio) > 1 else ((-9, 0), "right")
+                ax.annotate(f"$d={d}$", last, side, textcoords="offset points", color=color, va="center",
+                            ha=anchor)  # fmt: skip
     ax.axhline(0, color=INK, lw=1)
     ax.set(xscale="log", xlabel="weight decay", ylabel="norm² above the law (per cent)")
     gap = 100 * (data["norm"] / data["shrunk"] - 1).abs().max()
     ax.set_title(f"With shrinkage, theory is right to {gap:.1f} %")
-    ax.margins(x=0.16)
+    ax.margins(x=0.2)
     return fig
 
 
