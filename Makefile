@@ -23,7 +23,7 @@ book: $(READY)
 	@$(BIN)/learndyn book --profile $(PROFILE)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -q -m "not full and not slurm"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not full and not slurm"
 
 test-full: $(READY)
 	@$(BIN)/python -m pytest -q
@@ -48,7 +48,7 @@ sweep: $(READY)
 	@$(BIN)/learndyn sweep $(SWEEP)
 
 bench: $(READY)
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark" || exit 1; done
+	@$(BIN)/python benchmarks/cogo.py
 
 environment: $(READY)
 
