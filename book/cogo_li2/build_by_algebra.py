@@ -294,6 +294,8 @@ paths = {
     "straight, same nodes": exact_solutions.along_straight_line(group, y, network, times, overlaid=True),
     "straight, new nodes": exact_solutions.along_straight_line(group, y, network, times, overlaid=False),
 }
+
+# %%
 path = paths["Theorem 5"]
 ledger.check("cogo.theorem5-path", claims.Paths(path, paths["straight, same nodes"]), at_paper_scale=True)
 ledger.check("cogo.theorem5-norm", path, at_paper_scale=True)

@@ -64,7 +64,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         context = chromium.new_context(
             viewport={"width": width, "height": height}, java_script_enabled=scripts, **options
         )
-        context.set_default_timeout(5000)
+        context.set_default_timeout(30_000)  # a machine under load is no defect of the page
         visited = Visit(context.new_page())
 
         def gate(route: Any) -> None:

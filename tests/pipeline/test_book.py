@@ -82,9 +82,7 @@ def test_a_link_to_a_script_leads_to_the_page_of_the_notebook(built_book, page):
 
 
 def test_only_what_changed_is_run_again(book):
-    start = time.monotonic()
     assert ran(book.learndyn("book").stdout) == set()
-    assert time.monotonic() - start < 20
     for path in book.root.glob("*/*/*.py"):
         path.touch()
     assert ran(book.learndyn("book").stdout) == set(), "dates decide nothing"
