@@ -40,6 +40,7 @@ other_seeds = [1, 2, 3]
 other_epochs = 1500
 explorer_angles = 6  # values of the first angle
 device = "cpu"
+progress = True  # a bar while training
 
 # %% tags=["hide-input"]
 import numpy as np

@@ -41,6 +41,7 @@ flow_widths = [16, 128, 1024]
 panel_seeds = [0, 1, 2, 3]  # convergence panels, modulus 7
 panel_steps = 5000
 device = "cpu"
+progress = True  # a bar while training
 
 # %% tags=["hide-input"]
 import torch

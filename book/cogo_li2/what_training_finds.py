@@ -40,6 +40,7 @@ memorisation_noise = 0.01  # standard deviation, on every weight
 memorisation_seeds = 4
 explorer_epochs = [500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 9900]
 device = "cpu"
+progress = True  # a bar while training
 
 # %% tags=["hide-input"]
 import pandas as pd

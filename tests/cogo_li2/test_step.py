@@ -142,3 +142,23 @@ def test_blocks_change_nothing_and_runs_can_be_taken_away():
     part, part_metrics = step(given_weights[kept], metrics=True)
     torch.testing.assert_close(part, whole[kept], atol=1e-13, rtol=0)
     torch.testing.assert_close(part_metrics.test_loss, metrics.test_loss[kept])
+
+
+@pytest.mark.parametrize("block_elements", [None, 200])
+def test_padding_costs_nothing_and_changes_nothing(block_elements):
+    group, g = AbelianGroup((5,)), torch.Generator().manual_seed(4)
+    mask = torch.rand(3, 5, 5, generator=g) < 0.7
+    weights = torch.randn(3, 3, 5, 16, generator=g, dtype=torch.float64)
+    widths = (16, 8, 4)
+    for run, width in enumerate(widths):
+        weights[run, ..., width:] = 0
+    options = {"runs": 3, "dtype": torch.float64, "block_elements": block_elements}
+    padded, tight = (GridStep(group.addition_table(), mask, **options) for _ in range(2))
+    expected, metrics = padded(weights, metrics=True)
+    gradient, same = tight(weights, metrics=True, widths=widths)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(tuple(same), tuple(metrics), rtol=1e-13, atol=0)
+    tight(weights, widths=(16, 16, 16))[0].fill_(1.0)  # the buffer is the caller's until the next call
+    fewer, _ = tight(weights, widths=widths)
+    for run, width in enumerate(widths):
+        assert float(fewer[run, ..., width:].abs().max() if width < 16 else 0) == 0

@@ -188,3 +188,29 @@ def test_progress_is_shown_only_if_asked_for_and_is_gone_in_the_end(capsys):
         error = capsys.readouterr().err
         assert ("step/s" in error) is show
         assert error.rsplit("\r", 1)[-1].strip() == ""
+
+
+NOTEBOOK = """
+import time
+from learndyn.core import ensemble
+with ensemble.progress_bar(3, show={show}) as bar:
+    for _ in range(3):
+        bar.update()
+        time.sleep(0.35)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_progress_leaves_nothing_in_an_executed_notebook(tmp_path, show):
+    nbformat, papermill = pytest.importorskip("nbformat"), pytest.importorskip("papermill")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(NOTEBOOK.format(show=show))], metadata={"kernelspec": kernel}
+    )
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    done = papermill.execute_notebook(str(tmp_path / "in.ipynb"), None, progress_bar=False)
+    outputs = done.cells[0].outputs
+    assert [o.text for o in outputs if o.output_type == "stream"] == ["done\n"]
+    rest = [o for o in outputs if o.output_type != "stream"]
+    assert [dict(o.data) for o in rest] == ([{"text/plain": ""}] if show else [])

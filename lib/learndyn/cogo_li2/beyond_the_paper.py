@@ -168,7 +168,10 @@ def train_groups(settings: BeyondThePaper) -> dict[str, xr.Dataset]:
     """Train on each group of the settings; the datasets of `training.train` by the group's name."""
     found = {}
     for orders in settings.groups:
-        found[str(AbelianGroup(orders))] = train(settings.group_training(orders), device=settings.device)
+        config = settings.group_training(orders)
+        found[str(AbelianGroup(orders))] = train(
+            config, device=settings.device, progress=settings.progress
+        )
     return found
 
 
@@ -255,7 +258,10 @@ def pairs_found(orders: pd.DataFrame) -> pd.DataFrame:
 
 def train_others(settings: BeyondThePaper) -> dict[tuple[str, str], xr.Dataset]:
     """Train Z_d with every activation and loss; the datasets of `training.train` by (activation, loss)."""
-    return {pair: train(settings.other_training(*pair), device=settings.device) for pair in NETWORKS}
+    return {
+        pair: train(settings.other_training(*pair), device=settings.device, progress=settings.progress)
+        for pair in NETWORKS
+    }
 
 
 def other_orders(settings: BeyondThePaper, runs: Mapping[tuple[str, str], xr.Dataset]) -> pd.DataFrame:

@@ -75,10 +75,14 @@ class ClosedFormStep(GridStep):
 
     @torch.no_grad()
     def __call__(
-        self, weights: Float[Tensor, "run part element node"], *, metrics: bool = False
+        self,
+        weights: Float[Tensor, "run part element node"],
+        *,
+        metrics: bool = False,
+        widths: tuple[int, ...] | None = None,
     ) -> tuple[Float[Tensor, "run part element node"], Metrics | None]:
         """Gradient of the mean training loss, and, if asked for, the metrics before the step."""
         if metrics or not self.pays(weights.shape[-1]):
-            return super().__call__(weights, metrics=metrics)
+            return super().__call__(weights, metrics=metrics, widths=widths)
         result = full_table.loss_and_gradient(weights.mT, self.group, self.held_out)
         return result.gradient.mT, None

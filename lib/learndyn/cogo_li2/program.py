@@ -78,6 +78,7 @@ class GridProgram:
         self.nodes = (
             torch.arange(q, device=device).expand(runs, q).contiguous()
         )  # original place; q is padding
+        self.widths = (q,) * runs  # nodes that each run still has, in whole vector registers
         self.compacts, self.rule = compaction_rule(config)
         self.decay = torch.tensor(config.weight_decay, dtype=self.dtype, device=device)
         self.statuses = ensemble.Statuses(_names(config), strict=strict)
@@ -104,7 +105,7 @@ class GridProgram:
         self._snapshot(step)
 
     def _evaluate(self, step: int, *, logged: bool) -> Tensor:
-        gradient, metrics = self.grid(self.weights, metrics=logged)
+        gradient, metrics = self.grid(self.weights, metrics=logged, widths=self.widths)
         if metrics is not None:
             weights = self.weights.mT
             moduli = self.group.to_spectrum(weights)[:, 0].abs()
@@ -145,6 +146,7 @@ class GridProgram:
         kept = kept.to(self.device)
         self.grid.take_runs(kept)
         self.rows, self.nodes, self.decay = self.rows[kept], self.nodes[kept], self.decay[kept]
+        self.widths = tuple(self.widths[row] for row in kept.tolist())
         self._cut(lambda tensor: tensor[kept].contiguous(), kept)
 
     def _blank(self, run: int) -> None:
@@ -177,10 +179,10 @@ class GridProgram:
     def _compact(self) -> None:
         """Gather the nodes that are not dead, padded to the largest number of them in any run."""
         alive = ~self._dead() & (self.nodes < self.config.hidden_size)
-        count = int(alive.sum(1).max())
-        width = max(NODE_MULTIPLE, -(-count // NODE_MULTIPLE) * NODE_MULTIPLE)
-        if width >= self.weights.shape[-1]:
+        widths = self._widths_of(alive)
+        if widths == self.widths:
             return
+        self.widths, width = widths, max(widths)
         # A stable sort puts the living first, in their order; what follows in a shorter row is padding.
         order = torch.sort((~alive).to(torch.int8), dim=1, stable=True).indices[:, :width]
         padding = ~alive.gather(1, order)
@@ -191,6 +193,11 @@ class GridProgram:
             return tensor.gather(3, index).masked_fill_(padding[:, None, None], 0)
 
         self._cut(cut)
+
+    def _widths_of(self, alive: Bool[Tensor, "run node"]) -> tuple[int, ...]:
+        """Numbers of nodes that the step has to visit in each run."""
+        multiples = (alive.sum(1) + NODE_MULTIPLE - 1).div(NODE_MULTIPLE, rounding_mode="floor").clamp(min=1)
+        return tuple((multiples * NODE_MULTIPLE).clamp(max=self.weights.shape[-1]).tolist())
 
     def _cut(self, cut: Callable[[Tensor], Tensor], runs: Int[Tensor, " kept"] | None = None) -> None:
         self.weights = cut(self.weights)
@@ -221,6 +228,7 @@ class GridProgram:
         self.rows, self.decay = rows, self.decay[rows]
         self._cut(lambda tensor: tensor[rows][..., :width].contiguous(), rows)
         self.weights.copy_(flat["weights"])
+        self.widths = self._widths_of(self.nodes < self.config.hidden_size)
         self.optimizer.load_state_dict(part("optimizer."))
         self.log.values = part("log.")
         self.statuses.load_state_dict({name: tensor.cpu() for name, tensor in part("status.").items()})

@@ -38,6 +38,7 @@ class BeyondThePaper(Config):
     other_epochs: PositiveInt = 3000
     explorer_angles: Annotated[int, Field(ge=2, le=36)] = 9
     device: str = "cpu"
+    progress: bool = True
 
     @model_validator(mode="after")
     def _drawable(self) -> BeyondThePaper:

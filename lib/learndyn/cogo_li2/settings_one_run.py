@@ -45,6 +45,7 @@ class OneRun(Config):
     panel_seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     panel_steps: PositiveInt = 5000
     device: str = "cpu"
+    progress: bool = True
 
     @property
     def group(self) -> AbelianGroup:
@@ -96,6 +97,7 @@ def measure(settings: OneRun, **changes: object) -> xr.Dataset:
         config.replace(**changes),
         device=settings.device,
         measures=[Measure(name, dims, function) for name, (dims, function) in found.items()],
+        progress=settings.progress,
     )
     return run.isel(run=0).assign_coords(frequency=group.half().characters.numpy())
 

@@ -47,6 +47,7 @@ class WhatTrainingFinds(Config):
     memorisation_seeds: PositiveInt = 4
     explorer_epochs: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (1000, 9900)
     device: str = "cpu"
+    progress: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> WhatTrainingFinds:
@@ -97,7 +98,10 @@ def small_group(settings: WhatTrainingFinds, modulus: int) -> xr.Dataset:
         seeds=range(1, settings.seeds + 1),
         weight_decays=(*settings.weight_decays, settings.collapse_weight_decay),
     )
-    return train(config, device=settings.device, measures=_measures(group)).drop_vars("weights")
+    runs = train(
+        config, device=settings.device, measures=_measures(group), progress=settings.progress
+    )
+    return runs.drop_vars("weights")
 
 
 def _measures(group: AbelianGroup) -> list[Measure]:
@@ -151,5 +155,11 @@ def memorisation_runs(settings: WhatTrainingFinds) -> xr.Dataset:
         test_size=None,
     )
     initial = torch.stack([exact + added for added in noise]).float()
-    runs = train(config, device=settings.device, measures=_measures(group), initial_weights=initial)
+    runs = train(
+        config,
+        device=settings.device,
+        measures=_measures(group),
+        initial_weights=initial,
+        progress=settings.progress,
+    )
     return runs.drop_vars("weights").assign_coords(start=("run", [start.label for start in starts]))

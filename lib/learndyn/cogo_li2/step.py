@@ -127,7 +127,7 @@ class GridStep:
         self.cell_slope = slope * self.train_cells / train_count[:, None]
         self.minus_slope = -self.cell_slope
         self.counts = torch.stack([train_count, self.size**2 - train_count])
-        self._shape: tuple[int, int] | None = None
+        self._shape: tuple[int, int, tuple[int, ...]] | None = None
 
     def take_runs(self, runs: Int[Tensor, " kept"]) -> None:
         """Keep only these runs (indices into the current ones)."""
@@ -148,9 +148,9 @@ class GridStep:
         cells = self.batch * self.rows * d
         self._pre, self._hidden = torch.empty(cells * nodes, **options), torch.empty(cells * nodes, **options)
         self._outputs = torch.empty(cells * d, **options)
-        self.gradient = torch.empty(runs, 3, d, nodes, **options)
-        self._outputs_gradient = torch.empty(runs, d, nodes, **options)
-        self._shape = (runs, nodes)
+        # Zero, since a block writes only the nodes that its runs still have.
+        self.gradient = torch.zeros(runs, 3, d, nodes, **options)
+        self._outputs_gradient = torch.zeros(runs, d, nodes, **options)
 
     def _blocks(self, runs: int) -> Iterator[tuple[slice, slice]]:
         for r in range(0, runs, self.batch):
@@ -159,43 +159,52 @@ class GridStep:
 
     @torch.no_grad()
     def __call__(
-        self, weights: Float[Tensor, "run part element node"], *, metrics: bool = False
+        self,
+        weights: Float[Tensor, "run part element node"],
+        *,
+        metrics: bool = False,
+        widths: tuple[int, ...] | None = None,
     ) -> tuple[Float[Tensor, "run part element node"], Metrics | None]:
         """Gradient of the mean training loss, and, if asked for, the metrics before the step.
 
-        The gradient is a buffer that the next call overwrites.
+        The gradient is a buffer that the next call overwrites. ``widths`` are the numbers of nodes that each
+        run has; those beyond are zero (runs are padded to the widest), and cost nothing.
         """
         runs, _, d, nodes = weights.shape
-        if self._shape != (runs, nodes):
+        widths = widths or (nodes,) * runs
+        if self._shape != (runs, nodes, widths):
             self._allocate(runs, nodes)
-        inputs_a, inputs_b, outputs = weights.unbind(1)
-        projected = outputs - outputs.mean(1, keepdim=True)
+            self._shape = (runs, nodes, widths)
+        weights_c = weights[:, 2]
+        projections = weights_c - weights_c.mean(1, keepdim=True)
         totals = torch.zeros(2, 2, runs, dtype=self.dtype, device=self.device) if metrics else None
         for r, x in self._blocks(runs):
             batch, rows = r.stop - r.start, x.stop - x.start
-            cells = slice(x.start * d, x.stop * d)
-            pre = self._pre[: batch * rows * d * nodes].view(batch, rows, d, nodes)
-            hidden = self._hidden[: batch * rows * d * nodes].view(batch, rows, d, nodes)
-            torch.add(inputs_a[r, x, None], inputs_b[r, None], out=pre)
+            cells, width = slice(x.start * d, x.stop * d), max(widths[r])
+            inputs_a, inputs_b = weights[r, 0, :, :width], weights[r, 1, :, :width]
+            projected, outputs_gradient = projections[r, :, :width], self._outputs_gradient[r, :, :width]
+            pre = self._pre[: batch * rows * d * width].view(batch, rows, d, width)
+            hidden = self._hidden[: batch * rows * d * width].view(batch, rows, d, width)
+            torch.add(inputs_a[:, x, None], inputs_b[:, None], out=pre)
             self.activation.forward(pre, hidden)
-            flat = hidden.view(batch, rows * d, nodes)
+            flat = hidden.view(batch, rows * d, width)
             logits = self._outputs[: batch * d * rows * d].view(batch, d, rows * d)
-            torch.bmm(projected[r], flat.mT, out=logits)
+            torch.bmm(projected, flat.mT, out=logits)
             if totals is not None:
                 totals[:, :, r] += self._measure(logits, r, cells)
             self._residual(logits, r, cells)
             if x.start == 0:
-                torch.bmm(logits, flat, out=self._outputs_gradient[r])
+                torch.bmm(logits, flat, out=outputs_gradient)
             else:
-                self._outputs_gradient[r].baddbmm_(logits, flat)
+                outputs_gradient.baddbmm_(logits, flat)
             # From here on ``hidden`` is the gradient of the hidden layer; beta=0 forgets what it was.
-            flat.baddbmm_(logits.mT, projected[r], beta=0, alpha=self.activation.factor)
+            flat.baddbmm_(logits.mT, projected, beta=0, alpha=self.activation.factor)
             self.activation.backward(pre, hidden)
-            torch.sum(hidden, 2, out=self.gradient[r, 0, x])
+            torch.sum(hidden, 2, out=self.gradient[r, 0, x, :width])
             if x.start == 0:
-                torch.sum(hidden, 1, out=self.gradient[r, 1])
+                torch.sum(hidden, 1, out=self.gradient[r, 1, :, :width])
             else:
-                self.gradient[r, 1].add_(hidden.sum(1))
+                self.gradient[r, 1, :, :width].add_(hidden.sum(1))
         # The outputs were projected through w_c, so its gradient is projected too (P is symmetric).
         mean = self._outputs_gradient.mean(1, keepdim=True)
         torch.sub(self._outputs_gradient, mean, out=self.gradient[:, 2])

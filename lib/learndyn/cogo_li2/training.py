@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.program import METRICS, GridProgram

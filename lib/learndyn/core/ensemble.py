@@ -7,18 +7,21 @@ diverged).
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from IPython import get_ipython
+from IPython.display import display
 from jaxtyping import Int, Shaped
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from learndyn.core import checkpoint as checkpoints
 from learndyn.core.errors import PlainError
@@ -224,5 +227,29 @@ def chunk_path(path: Path | str | None, chunk: range, runs: int) -> Path | None:
 @contextmanager
 def progress_bar(total: int, *, show: bool, unit: str = "step") -> Iterator[tqdm]:
     """A bar with rate and time left that is gone when it is done; with ``show=False`` it never was there."""
-    with tqdm(total=total, disable=not show, leave=False, unit=unit, unit_scale=True) as bar:
+    shell = get_ipython() if show else None
+    kind = tqdm if getattr(shell, "kernel", None) is None else _CellBar
+    with kind(total=total, disable=not show, leave=False, unit=unit, unit_scale=True) as bar:
         yield bar
+
+
+class _CellBar(tqdm):
+    """A bar in a notebook cell: one line of text that is rewritten in place, and emptied in the end.
+
+    tqdm's own notebook bar leaves a widget without a kernel in an executed notebook, and its terminal bar a
+    heap of text on stderr.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._line = display({"text/plain": ""}, raw=True, display_id=True)
+        super().__init__(**options, file=io.StringIO(), mininterval=0.3)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Rewrite the line."""
+        self._line.update({"text/plain": str(self) if msg is None else msg}, raw=True)
+        return True
+
+    def close(self) -> None:
+        """Empty the line."""
+        super().close()
+        self._line.update({"text/plain": ""}, raw=True)

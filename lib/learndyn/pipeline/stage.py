@@ -116,6 +116,8 @@ def published(notebook: NotebookNode) -> NotebookNode:
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        if cell.cell_type == "code":  # a progress bar that is done leaves an empty line
+            cell.outputs = [o for o in cell.outputs if o.get("data") != {"text/plain": ""}]
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
