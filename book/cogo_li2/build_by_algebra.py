@@ -234,7 +234,7 @@ ledger.check("cogo.global-memorisation", solutions, at_paper_scale=True)
 ledger.check("cogo.partial-order3", solutions, at_paper_scale=True)
 words = {"d": "d", "construction": "construction", "width": "nodes", "loss": "loss"}
 words |= {"predicted_loss": "predicted", "accuracy": "accuracy", "squared_norm": "norm²"}
-figures.plain_html(solutions, words)
+figures.networks_html(solutions, words)
 
 # %% [markdown]
 # *Memorisation* needs no insight: node $(i,j)$ answers when $x=i$ and $y=j$. It is a product of two polynomials of degree
@@ -269,7 +269,7 @@ show(
 # %%
 in_groups = exact_solutions.group_table([AbelianGroup(orders) for orders in settings.groups])
 ledger.check("cogo.groups", in_groups, at_paper_scale=True)
-figures.plain_html(
+figures.networks_html(
     in_groups, {"group": "group", "d": "d", "width": "nodes", "loss": "loss", "accuracy": "accuracy"}
 )
 
@@ -463,7 +463,7 @@ for d in (7, 23, 127):
 nine = AbelianGroup((9,))
 for k in nine.half().characters.tolist():
     print(f"character {k} has order {nine.order_of(k)}")
-figures.plain_html(
+figures.networks_html(
     exact_solutions.group_table([nine]),
     {"group": "group", "width": "nodes", "loss": "loss", "accuracy": "accuracy"},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
 import re
@@ -23,6 +22,7 @@ from learndyn.cogo_li2.algebra import POTENTIALS, Family, Spectrum
 from learndyn.cogo_li2.claims.build_by_algebra import constant_errors
 from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.core.plotting import FIGURE_SIZES, GRID, INK, MUTED, PALETTE, label_lines
+from learndyn.core.tables import frame_html, markup
 
 FAMILY_COLORS = dict(zip(potentials.FAMILIES, (PALETTE[0], PALETTE[1], PALETTE[5], PALETTE[3]), strict=True))
 FAMILY_WORDS = {"R_g": "goal $R_g$", "R_c": "cross $R_c$", "R_n": "bias $R_n$", "R_*": "square $R_*$"}
@@ -177,17 +177,12 @@ def _potential_axis(ax: Axes) -> None:
         ax.axvline(edge, color=GRID, lw=1)
 
 
-def _subscripts(text: str) -> str:
-    """Plain mathematics such as ``z_{ν=i}`` as HTML."""
-    return re.sub(r"([zZR])_(?:\{([^}]*)\}|(\w+|\*))", r"\1<sub>\2\3</sub>", html.escape(text))
-
-
 def construction_html(table: pd.DataFrame) -> HTML:
     """Table 1 as HTML: a green ring where a potential vanishes for every parameter, else its modulus."""
     names = [potential.name for potential in POTENTIALS]
     families = [(f, sum(p.family == f for p in POTENTIALS)) for f in potentials.FAMILIES]
     cell = 'style="text-align:center;padding:0.15em 0.2em"'
-    top = "".join(f'<th scope="colgroup" colspan="{n}" {cell}>{_subscripts(f)}</th>' for f, n in families)
+    top = "".join(f'<th scope="colgroup" colspan="{n}" {cell}>{markup(f)}</th>' for f, n in families)
     head = "".join(f'<th scope="col" {cell}>{name.removeprefix("Σ")}</th>' for name in names)
     ring = '<span style="color:#17724d" title="vanishes" aria-label="vanishes">○</span>'
     left = 'style="white-space:nowrap;text-align:left;padding:0.15em 0.2em"'
@@ -200,7 +195,7 @@ def construction_html(table: pd.DataFrame) -> HTML:
             if row["nodes"] != "product"
             else ""
         )
-        body += f'<tr><th scope="row" {left}>{_subscripts(construction)}{nodes}</th>{cells}</tr>'
+        body += f'<tr><th scope="row" {left}>{markup(construction)}{nodes}</th>{cells}</tr>'
     return HTML(
         '<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Constructions">'
         f'<table style="font-size:80%"><thead><tr><th></th><th></th>{top}</tr>'
@@ -210,23 +205,11 @@ def construction_html(table: pd.DataFrame) -> HTML:
     )
 
 
-def plain_html(table: pd.DataFrame, words: Mapping[str, str]) -> HTML:
+def networks_html(table: pd.DataFrame, words: Mapping[str, str]) -> HTML:
     """Columns of a data frame under the given words; losses in powers of ten, accuracies as shares."""
-    formats = {
-        "loss": _loss,
-        "predicted_loss": _loss,
-        "accuracy": "{:.2f}".format,
-        "squared_norm": "{:.1f}".format,
-    }
-    chosen = table[list(words)].rename(columns=dict(words))
-    formats |= dict.fromkeys(("construction", "group"), _subscripts)
-    named = {words[name]: rule for name, rule in formats.items() if name in words}
-    inner = chosen.to_html(index=False, escape=False, border=0, formatters=named, justify="left")
-    for cell in ("td", "th"):
-        inner = inner.replace(f"<{cell}>", f'<{cell} style="padding:0.15em 0.4em;white-space:nowrap">')
-    return HTML(
-        f'<div style="overflow-x:auto" role="region" tabindex="0" aria-label="Networks">{inner}</div>'
-    )
+    formats = {"loss": _loss, "predicted_loss": _loss, "accuracy": "{:.2f}", "squared_norm": "{:.1f}"}
+    used = {name: rule for name, rule in formats.items() if name in words}
+    return frame_html(table, words, formats=used, label="Networks")
 
 
 def _omega(nodes: str) -> str:

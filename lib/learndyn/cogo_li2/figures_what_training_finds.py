@@ -119,6 +119,8 @@ def figure4(found: archive.Panels, moduli: Sequence[int], decays: Sequence[float
             ax.set_xticks(range(0, 9, 2))
     fig.supxlabel("order of the solution", fontsize=11.5)
     fig.supylabel("frequencies of five runs", fontsize=11.5)
+    settled = sum(set(archive.pooled_counts(panel)) <= {4, 6} for panel in found.values())
+    fig.suptitle(f"Nothing but 4 and 6 in {settled} of {len(found)} panels", x=0.02, ha="left")
     return fig
 
 
@@ -272,6 +274,15 @@ def figure5(groups: pd.DataFrame) -> Figure:
                             fontsize=9.5)  # fmt: skip
     for ax in axes[:, 0]:
         ax.set_ylabel("groups")
+    near = np.abs(np.mod(angles(groups, "xi"), np.pi / 2) - np.pi / 4) <= np.pi / 12
+    inside = np.abs(np.abs(angles(groups, "nu")) - np.pi / 2) <= np.pi / 6 + 0.02
+    if len(near) and len(inside):
+        fig.suptitle(
+            f"{near.mean():.0%} of arg ξ near odd multiples of π/4, "
+            f"{inside.mean():.0%} of arg ν in the bands",
+            x=0.02,
+            ha="left",
+        )
     return fig
 
 
