@@ -49,6 +49,22 @@ def test_runs_can_be_dropped():
     torch.testing.assert_close(step(weights[2:])[0], everything[2:])
 
 
+def test_padding_is_left_out():
+    from learndyn.cogo_li2.closed_form import ClosedFormStep
+    from learndyn.cogo_li2.groups import AbelianGroup
+
+    generator = torch.Generator().manual_seed(1)
+    cells = torch.rand(4, 49, generator=generator).argsort(1) >= 5
+    weights = torch.randn(4, 3, 7, 10, generator=generator, dtype=torch.float64)
+    widths = (10, 4, 4, 6)
+    for run, width in enumerate(widths):
+        weights[run, ..., width:] = 0
+    options = {"engine": "closed_form", "dtype": torch.float64}
+    step = ClosedFormStep(AbelianGroup((7,)), cells.view(4, 7, 7), runs=4, **options)
+    expected = step(weights)[0].clone()
+    torch.testing.assert_close(step(weights, widths=widths)[0], expected, rtol=1e-12, atol=1e-12)
+
+
 def test_refused_for_other_networks():
     from learndyn.cogo_li2.training import TrainConfig
     from learndyn.core.config import ConfigError

@@ -7,6 +7,7 @@ the table, since its metrics need every output.
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
@@ -82,7 +83,14 @@ class ClosedFormStep(GridStep):
         widths: tuple[int, ...] | None = None,
     ) -> tuple[Float[Tensor, "run part element node"], Metrics | None]:
         """Gradient of the mean training loss, and, if asked for, the metrics before the step."""
-        if metrics or not self.pays(weights.shape[-1]):
+        runs, nodes = len(weights), weights.shape[-1]
+        widths = widths or (nodes,) * runs
+        if metrics or not self.pays(max(widths)):
             return super().__call__(weights, metrics=metrics, widths=widths)
-        result = full_table.loss_and_gradient(weights.mT, self.group, self.held_out)
-        return result.gradient.mT, None
+        gradient, start = torch.zeros_like(weights), 0
+        for width, members in itertools.groupby(widths):
+            part = slice(start, start := start + len(list(members)))
+            held_out = None if self.held_out is None else self.held_out[part]
+            result = full_table.loss_and_gradient(weights[part, ..., :width].mT, self.group, held_out)
+            gradient[part, ..., :width] = result.gradient.mT
+        return gradient, None
