@@ -306,12 +306,13 @@ show(
 # ## How many sixes? The min-norm law
 #
 # Four nodes are cheaper than six, but leave a bias that order-6 nodes have to cancel; the more hosts share it, the cheaper. With
-# $K=(d-1)/2$ frequencies, $n_6$ of them of order 6, the squared norm of the whole network is proportional to
+# $K=(d-1)/2$ frequencies, $n_6$ of them of order 6, the squared norm of the whole network is proportional to $f(n_6)$:
 #
 # $$
 # \begin{aligned}
-# f(n_6)&=(K-n_6)\Bigl(12\cdot1.5^{2/3}+\frac3{n_6}\Bigr)\\
-# &\quad+18\,n_6 ,\qquad n_6^{*}\approx\sqrt{1.316\,K}.
+# f&=(K-n_6)\bigl(12\cdot1.5^{2/3}\\
+# &\quad+3/n_6\bigr)+18\,n_6 ,\\
+# n_6^{*}&\approx\sqrt{1.316\,K}.
 # \end{aligned}
 # $$ (eq-what-training-finds-law)
 #

@@ -36,7 +36,6 @@ PALETTE: tuple[str, ...] = ("#322270", "#b3381c", "#52b489", "#7d87ce", "#0a5959
 INK, MUTED, GRID = "#222832", "#667085", "#e4e7ec"
 
 SEQUENTIAL = "mako_r"  # magnitudes: pale is nothing; monotone in lightness
-DIVERGING = "vlag"  # signed values: white is zero
 CYCLIC = "learndyn_phase"  # phases: warm half, cool half, same colour at both ends
 
 # twilight, the usual choice, is nearly white at its ends: markers vanish there. This one stays visible.
