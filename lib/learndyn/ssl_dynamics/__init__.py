@@ -1,0 +1,1 @@
+"""Self-supervised learning as a dynamical system: what is learned, in what order, and when."""

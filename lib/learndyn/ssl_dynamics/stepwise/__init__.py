@@ -1,0 +1,1 @@
+"""Stepwise self-supervised learning (Simon et al., 2023): theory, experiments, claims."""

@@ -1,0 +1,1 @@
+"""What the paper claims, notebook by notebook, and the checks that decide each claim."""
