@@ -49,6 +49,7 @@ sweep: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/cogo.py
+	@$(BIN)/python benchmarks/ssl.py
 
 environment: $(READY)
 
