@@ -247,14 +247,10 @@ def nearest_neighbours() -> pd.DataFrame:
 
 # Summaries of our earlier runs, seeds 0, 1, 2 (configurations: the presets of this chapter).
 
-DIGITS_EIGENVALUES: tuple[float, ...] = tuple(
-    float(value) for value in "9.54 8.69 7.56 5.37 3.72 3.14 2.78 2.34 2.15 1.96 1.52 1.46".split()
-)
+DIGITS_EIGENVALUES = (9.54, 8.69, 7.56, 5.37, 3.72, 3.14, 2.78, 2.34, 2.15, 1.96, 1.52, 1.46)
 """Largest eigenvalues of Γ of noisy pairs of all 1,797 digits, sd over noise below 0.07 (own run)."""
 
-PHOTO_EIGENVALUE_RATIOS: tuple[float, ...] = tuple(
-    float(value) for value in "1 .140 .070 .052 .011 .009 .008 .007 .005 .003".split()
-)
+PHOTO_EIGENVALUE_RATIOS = (1.0, 0.140, 0.070, 0.052, 0.011, 0.009, 0.008, 0.007, 0.005, 0.003)
 """γ_j/γ_1 of 500 photo pairs, 32→20 px, photos averaged down by 4, within about 10 % (own runs, 8 seeds)."""
 
 CLEAN_PLATEAUS: Mapping[tuple[str, str], tuple[int, int, int]] = {
