@@ -190,7 +190,7 @@ def test_probe_of_all_problems_at_once_is_one_by_one(digits):
 
 
 def test_probe_takes_features_of_very_different_variance(digits):
-    """What small initialisations give: a spectrum that falls over six decades; the optimum is found anyway."""
+    """What small initialisations give: a spectrum over six decades; the optimum is found anyway."""
     train, y, _, _ = digits
     x = _embeddings(train, 12, 0) * torch.logspace(0, -6, 12, dtype=torch.float64)
     probe = evaluation.linear_probe(x, y, C=1e6, standardise=False, tolerance=1e-8)
