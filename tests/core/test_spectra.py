@@ -1,5 +1,7 @@
 """Spectra against NumPy and SciPy, and the step statistics against trajectories whose answer is known."""
 
+from importlib import resources
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -222,3 +224,49 @@ def test_random_subspaces_align_by_dimension_over_samples():
     assert abs(values.mean() - expected) < 4 * values.std() / 20
     assert spectra.random_alignment(50, 2000) == 0.025
     assert spectra.random_alignment(300, 200) == 1
+
+
+# --- stored trajectories of trained networks -----------------------------------------------------------
+
+
+def _stored_curves(name, kind, seed):
+    """Steps and eigenvalues [step, mode] of a stored run."""
+    file = resources.files("learndyn.ssl_dynamics.stepwise").joinpath(f"reference/curves_{name}.csv")
+    table = np.genfromtxt(file.read_text().splitlines(), delimiter=",", names=True)
+    table = table[table["seed"] == seed]
+    eigenvalues = np.stack([table[f"{kind}_eig{j}"] for j in range(1, 9)], -1)
+    return torch.from_numpy(table["step"].copy()), torch.from_numpy(eigenvalues)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "seed", "half_times"),
+    [
+        ("mlp_bt", "crosscov", 0, (18, 43, 46, 63, 71, 104, 134, 143)),
+        ("mlp_bt", "crosscov", 1, (18, 41, 57, 67, 75, 107, 125, 160)),
+        ("resnet_vicreg", "cov", 0, (4, 19, 47, 359, 452, 581, 644, 743)),
+    ],
+)
+def test_half_times_of_stored_runs(name, kind, seed, half_times):
+    """Recorded half times; the curves were thinned afterwards, so the next stored step is to be found.
+
+    (Not so in the other stored runs, whose eigenvalues overshoot half height for a step or two.)
+    """
+    steps, eigenvalues = _stored_curves(name, kind, seed)
+    expected = [steps[steps >= time].min().item() for time in half_times]
+    assert spectra.half_times(steps, eigenvalues).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "plateaus"),
+    [
+        ("mlp_bt", "crosscov", (6, 7, 5)),
+        ("mlp_vicreg", "cov", (5, 5, 5)),
+        ("resnet_bt", "cov", (7, 7, 6)),
+        ("resnet_vicreg", "cov", (7, 7, 7)),
+    ],
+)
+def test_clean_plateaus_of_stored_runs(name, kind, plateaus):
+    for seed, expected in enumerate(plateaus):
+        _, eigenvalues = _stored_curves(name, kind, seed)
+        assert spectra.clean_plateaus(eigenvalues) == expected
+        assert spectra.half_separations(eigenvalues).median() < 0.03
