@@ -1,0 +1,308 @@
+"""The state of an ensemble of SSL trainings between two steps: networks, optimiser, log, remaining runs.
+
+`learndyn.core.ssl_training.train` has it driven by `learndyn.core.ensemble.drive`. In here runs of equal loss
+are neighbours; ``rows`` says where each belongs in the ensemble.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from learndyn.core import ensemble, optim, spectra, ssl_networks
+from learndyn.core.backbones import MLPConfig, Network, scale_parameters_
+from learndyn.core.device import generator, precision
+from learndyn.core.pairs import PairSource
+from learndyn.core.ssl_losses import SSLLoss
+from learndyn.core.ssl_networks import Embedded
+from learndyn.core.ssl_settings import SSLConfig
+
+METRICS = ("loss", "correlation_eigenvalues", "covariance_eigenvalues")
+
+
+def initial_network(config: SSLConfig, run: int, *, head_bias: bool | None = None) -> Network:
+    """The network of one run at step 0: drawn from its seed, scaled, with its head bias if it has one.
+
+    Args:
+        head_bias: whether to add a head bias also where its standard deviation is 0 (it is 0 then); by
+            default only where it is not.
+    """
+    network = config.network.build(generator(config.seed[run], "network"))
+    scale_parameters_(network, body=config.body_scale[run], head=config.head_scale[run])
+    spread = config.head_bias[run]
+    if head_bias or (head_bias is None and spread):
+        draw = torch.randn(network.last.out_features, generator=generator(config.seed[run], "head_bias"))
+        network.last.bias = nn.Parameter(spread * draw)
+    return network.to(precision(config.dtype))
+
+
+class SSLProgram:
+    """An ensemble in training, as `learndyn.core.ensemble.Program` wants it.
+
+    Args:
+        head_bias: whether the networks carry a head bias (which stays 0 for runs without one).
+        strict: raise at the first run that diverges.
+    """
+
+    def __init__(
+        self, config: SSLConfig, pairs: PairSource, device: torch.device, *, head_bias: bool, strict: bool
+    ) -> None:
+        self.config, self.device, self.dtype = config, device, precision(config.dtype)
+        kinds = list(dict.fromkeys(config.loss))
+        self.order = sorted(range(config.runs), key=lambda run: kinds.index(config.loss[run]))
+        self.rows = torch.tensor(self.order, device=device)
+        self.source = _chosen(pairs.to(device), self.order)
+        self.own = pairs.runs is not None
+        self.networks = self._networks(head_bias)
+        sorted_config = config.select(self.order)
+        self.optimizer = _optimizer(sorted_config, list(self.networks.parameters.values()))
+        self.rate = self.optimizer.hyper["lr"].clone()
+        biased = torch.tensor([spread > 0 for spread in sorted_config.head_bias], device=device)
+        self.biased = biased[:, None] if head_bias and not bool(biased.all()) else None
+        self.last_bias = _name_of_last_bias(self.networks.module())
+        self._group()
+        self.statuses = ensemble.Statuses(_names(config), strict=strict)
+        self.log = ensemble.Logbook(config.runs, config.logged_steps, device)
+        self.kept = {step: place for place, step in enumerate(config.kept_steps)}
+        self.snapshots: dict[str, Tensor] = {}
+        self._watched = 0
+
+    def _networks(self, head_bias: bool) -> ssl_networks.Networks:
+        config = self.config
+        layout = torch.channels_last if config.channels_last else torch.preserve_format
+        networks = [
+            initial_network(config, run, head_bias=head_bias).to(self.device, memory_format=layout)
+            for run in self.order
+        ]
+        mlp = isinstance(config.network, MLPConfig) and config.autocast == "none"
+        return ssl_networks.together(networks, vectorises=config.network.vectorises, mlp=mlp)
+
+    def _group(self) -> None:
+        """Where the runs of each loss begin and end."""
+        losses = [self.config.loss[run] for run in self.rows.tolist()]
+        sizes = [(loss, len(list(runs))) for loss, runs in itertools.groupby(losses)]
+        ends = list(itertools.accumulate(size for _, size in sizes))
+        self.groups: list[tuple[SSLLoss, slice]] = [
+            (loss, slice(end - size, end)) for (loss, size), end in zip(sizes, ends, strict=True)
+        ]
+
+    def advance(self, step: int, *, logged: bool) -> None:
+        """One step; log and snapshots take the state before it."""
+        views = self.source.batch(step)
+        embedded = self._embed(views)
+        losses = self._losses(embedded)
+        gradients = self.networks.gradients(losses.sum())
+        if logged or step in self.kept:
+            self._observe(step, views, embedded, losses)
+        if self.biased is not None:
+            gradients[list(self.networks.parameters).index(self.last_bias)].mul_(self.biased)
+        if self.config.schedule != "constant" or self.config.warmup_steps:
+            self.optimizer.hyper["lr"] = self.rate * self.config.rate_factor(step)
+        self.optimizer.step(gradients)
+
+    def finish(self, step: int) -> None:
+        """Log and keep the state at the end."""
+        if not len(self.rows) or not self.maintain(step):
+            return
+        with torch.no_grad():
+            views = self.source.batch(step)
+            embedded = self._embed(views, frozen=True)
+            self._observe(step, views, embedded, self._losses(embedded))
+        self._watch(step + 1)
+
+    def _embed(self, views: tuple[Tensor, Tensor], *, frozen: bool = False) -> Embedded:
+        """Embeddings of both views, in bfloat16 where the config asks for it."""
+        images = self.config.channels_last and views[0].ndim == 4
+        layout = torch.channels_last if images else torch.preserve_format
+        view_a, view_b = (view.to(self.dtype, memory_format=layout) for view in views)
+        autocast = self.config.autocast == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            return self.networks.embed(view_a, view_b, own=self.own, frozen=frozen)
+
+    def _losses(self, embedded: Embedded) -> Float[Tensor, " run"]:
+        """The loss of each run, one call for all runs of a kind."""
+        a, b = embedded.a.to(self.dtype), embedded.b.to(self.dtype)
+        if len(self.groups) == 1:
+            return self.groups[0][0](a, b)
+        return torch.cat([loss(a[runs], b[runs]) for loss, runs in self.groups])
+
+    @torch.no_grad()
+    def _observe(
+        self,
+        step: int,
+        views: tuple[Tensor, Tensor],
+        embedded: Embedded,
+        losses: Float[Tensor, " run"],
+    ) -> None:
+        """Write the log and the snapshot of a step, on the evaluation pairs (often the training batch)."""
+        pairs = self.source.evaluation()
+        if any(ours is not theirs for ours, theirs in zip(views, pairs, strict=True)):
+            embedded = self._embed(pairs, frozen=True)
+        a, b = embedded.a, embedded.b
+        if step in self.log.steps:
+            correlation = [
+                spectra.cross_correlation(a[runs], b[runs], centred=loss.centred)
+                for loss, runs in self.groups
+            ]
+            values = {
+                "loss": losses.detach(),
+                "correlation_eigenvalues": spectra.sorted_eigenvalues(torch.cat(correlation)),
+                "covariance_eigenvalues": spectra.sorted_eigenvalues(spectra.embedding_covariance(a, b)),
+            }
+            if self.config.representation_modes:
+                values["representation_eigenvalues"] = representation_spectrum(
+                    embedded.representation_a, embedded.representation_b, self.config.representation_modes
+                )
+            self.log.record(step, self.rows, **values)
+        if step in self.kept:
+            self._keep(step, {"embedding": torch.stack((a, b), 1).to(self.dtype)})
+
+    def _keep(self, step: int, values: dict[str, Tensor]) -> None:
+        """Copy embeddings, parameters and running statistics to the host."""
+        values |= {f"parameter.{name}": t.detach() for name, t in self.networks.parameters.items()}
+        values |= {f"buffer.{name}": t for name, t in self.networks.buffers.items()}
+        rows = self.rows.cpu()
+        for name, value in values.items():
+            if name not in self.snapshots:
+                shape = (self.config.runs, len(self.kept), *value.shape[1:])
+                fill = torch.nan if value.is_floating_point() else 0
+                self.snapshots[name] = torch.full(shape, fill, dtype=value.dtype)
+            self.snapshots[name][rows, self.kept[step]] = value.cpu()
+
+    def maintain(self, step: int) -> bool:
+        """Drop the runs that diverged; false if no run is left."""
+        self._watch(step)
+        return len(self.rows) > 0
+
+    def _watch(self, step: int) -> None:
+        """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
+        columns = self.log.between(self._watched, step)
+        self._watched = step
+        finite = torch.stack([t.isfinite().flatten(1).all(1) for t in self.networks.parameters.values()])
+        now = torch.zeros(len(self.rows), dtype=self.dtype, device=self.device)
+        now.masked_fill_(~finite.all(0), torch.nan)
+        steps, losses = [*self.log.steps[columns], step], now[:, None]
+        if columns.stop > columns.start:
+            losses = torch.cat([self.log.values["loss"][self.rows, columns], losses], 1)
+        kept = self.statuses.watch(self.rows.cpu(), steps, losses)
+        if len(kept) == len(self.rows):
+            return
+        for row in set(range(len(self.rows))) - set(kept.tolist()):
+            self._blank(int(self.rows[row]))
+        self._take(kept.to(self.device))
+
+    def _take(self, kept: Tensor) -> None:
+        """Go on with the runs at these places."""
+        self.rows = self.rows[kept]
+        if not len(kept):
+            return
+        self.networks.take(kept)
+        self.optimizer.take(list(self.networks.parameters.values()), lambda tensor: tensor[kept], kept)
+        self.source = _chosen(self.source, kept.tolist())
+        self.rate = self.rate[kept]
+        self.biased = None if self.biased is None else self.biased[kept]
+        self._group()
+
+    def _blank(self, run: int) -> None:
+        """What was logged between a divergence and its discovery is no result."""
+        since = self.statuses[run].step
+        after = self.log.between(since + 1, self.config.steps + 1)
+        for values in self.log.values.values():
+            values[run, after] = torch.nan
+        for step, place in self.kept.items():
+            if step > since:
+                for values in self.snapshots.values():
+                    values[run, place] = torch.nan if values.is_floating_point() else 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that decides the rest of the training and its result, as flat tensors."""
+        flat = {"rows": self.rows, "watched": torch.tensor(self._watched)}
+        parts = {
+            "parameter": self.networks.parameters,
+            "buffer": self.networks.buffers,
+            "optimizer": self.optimizer.state_dict(),
+            "log": self.log.values,
+            "snapshot": self.snapshots,
+            "status": self.statuses.state_dict(),
+        }
+        for prefix, part in parts.items():
+            flat |= {f"{prefix}.{name}": tensor for name, tensor in part.items()}
+        return flat
+
+    def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
+        """Put back, into a program that has not begun, what `state_dict` gave."""
+
+        def part(name: str, device: torch.device | str = self.device) -> dict[str, Tensor]:
+            prefix = f"{name}."
+            return {n.removeprefix(prefix): t.to(device) for n, t in flat.items() if n.startswith(prefix)}
+
+        places = [self.order.index(run) for run in flat["rows"].tolist()]
+        self._take(torch.tensor(places, dtype=torch.int64, device=self.device))
+        if places:
+            ssl_networks.load(self.networks, part("parameter"), part("buffer"))
+            self.optimizer.load_state_dict(part("optimizer"))
+        self.log.values = part("log")
+        self.statuses.load_state_dict(part("status", "cpu"))
+        self.snapshots = part("snapshot", "cpu")
+        self._watched = int(flat["watched"])
+
+
+def representation_spectrum(
+    a: Float[Tensor, "*run pair hidden"], b: Float[Tensor, "*run pair hidden"], modes: int
+) -> Float64[Tensor, "*run hidden_mode"]:
+    """The largest eigenvalues of the covariance of all 2n representations, padded with zeros to ``modes``.
+
+    Where there are fewer samples than neurons they are those of the Gram matrix of the samples.
+    """
+    both = torch.cat((a, b), -2).double()
+    both = both - both.mean(-2, keepdim=True)
+    samples, hidden = both.shape[-2:]
+    product = both @ both.mT if samples < hidden else both.mT @ both
+    found = spectra.sorted_eigenvalues(product / samples)[..., :modes]
+    return nn.functional.pad(found, (0, modes - found.shape[-1]))
+
+
+class _PlainSGD(optim.BatchedSGD):
+    """Gradient descent without momentum and weight decay: one pass over the parameters, no state."""
+
+    slots = ()
+
+    def _update(self, index: int, param: Tensor, grad: Tensor) -> None:
+        param.addcmul_(grad, self._per_run(-self.hyper["lr"], param))
+
+
+def _optimizer(config: SSLConfig, params: list[Tensor]) -> optim.BatchedOptimizer:
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "adam":
+        return optim.BatchedAdam(params, **shared)
+    if config.optimizer == "adamw":
+        return optim.BatchedAdamW(params, **shared)
+    plain = not any(config.momentum) and not any(config.weight_decay)
+    return (_PlainSGD if plain else optim.BatchedSGD)(params, **shared, momentum=config.momentum)
+
+
+def _chosen(source: PairSource, runs: list[int]) -> PairSource:
+    return source if source.runs is None else source.select(runs)
+
+
+def _name_of_last_bias(network: Network) -> str:
+    last = network.last
+    return next((name for name, p in network.named_parameters() if p is last.bias), "")
+
+
+def _names(config: SSLConfig) -> list[str]:
+    return [
+        f"loss {loss.kind}, seed {seed}, learning_rate {rate:g}, body_scale {body:g}, head_scale {head:g}"
+        for loss, seed, rate, body, head in zip(
+            config.loss,
+            config.seed,
+            config.learning_rate,
+            config.body_scale,
+            config.head_scale,
+            strict=True,
+        )
+    ]
