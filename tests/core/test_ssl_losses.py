@@ -260,6 +260,13 @@ def test_spectral_contrastive_of_a_linear_model_is_its_theory_form():
     )
 
 
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss.centred and loss.kind != "ntxent"])
+def test_a_large_mean_embedding_does_not_spoil_float32(loss):
+    a, b = (x.float() for x in _embeddings(12, 100, 4, shift=1e3))
+    expected = loss(a.double(), b.double()).item()
+    assert loss(a, b).item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_known_answers():
     """Whitened, equal views: both Barlow Twins losses and VICReg are at their minimum."""
     a = torch.linalg.qr(_embeddings(10, 50, 4)[0] - _embeddings(10, 50, 4)[0].mean(0))[0] * math.sqrt(50)

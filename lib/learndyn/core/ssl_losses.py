@@ -83,8 +83,8 @@ class BarlowTwinsTheoryLoss(SSLLoss):
         return self.centre
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.centre:  # centring one view centres the product
-            a = a - a.mean(-2, keepdim=True)
+        if self.centre:  # one view would be enough, but not where float32 holds a large mean
+            a, b = a - a.mean(-2, keepdim=True), b - b.mean(-2, keepdim=True)
         product = a.mT @ b
         correlation = (product + product.mT) * (0.5 / a.shape[-2])
         identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
