@@ -203,6 +203,25 @@ def test_probe_takes_features_of_very_different_variance(digits):
     assert max(g.abs().max().item() for g in gradient) < 1e-8
 
 
+def test_two_classes_are_those_of_scikit_learn_at_twice_the_strength(digits):
+    train, y, _, _ = digits
+    theirs = LogisticRegression(C=2.0, tol=1e-9, max_iter=5000).fit(train.numpy(), (y > 4).numpy())
+    probe = evaluation.linear_probe(train, (y > 4).long(), C=1.0, standardise=False)
+    assert np.allclose(probe.weights[:, 1] - probe.weights[:, 0], theirs.coef_[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("C", [1e-10, 1e8])
+@pytest.mark.parametrize("scale", [1e-7, 1e5])
+def test_probe_converges_at_extreme_strengths_and_scales(digits, C, scale):
+    """The digits are separable: at large C the penalty alone bounds the weights."""
+    train, y, _, _ = digits
+    for standardise in (True, False):
+        probe = evaluation.linear_probe(scale * train, y, C=C, standardise=standardise)
+        assert probe.converged
+        assert probe.weights.isfinite().all()
+        assert 0 < probe.objective < math.log(10) + 1e-9
+
+
 def test_constant_features_do_not_matter(digits):
     train, y, test, z = digits
     plain = evaluation.linear_probe(train, y)

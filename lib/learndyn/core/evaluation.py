@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Float64, Int, Integer
 from torch import Tensor
 
 from learndyn.core.errors import PlainError
+from learndyn.core.logistic import softmax_regression
 
 
 class EvaluationError(PlainError):
@@ -257,24 +258,19 @@ def linear_probe(
     max_iterations: int = 1000,
     block_bytes: int = 2**30,
 ) -> LinearProbe:
-    """Multinomial logistic regression with an L2 penalty, all problems solved together by L-BFGS.
+    """Multinomial logistic regression with an L2 penalty, all problems solved together.
 
     Minimises (1/n) Σ_i CE(w·x_i + b, y_i) + |w|²/(2 C n): scikit-learn's `LogisticRegression(C=C)` for more
     than two classes, with an intercept that is not penalised. (For two classes scikit-learn has one weight
-    vector and not two, so its C is half of this one.)
-
-    The L-BFGS starts from Böhning's bound of the Hessian, ½ XᵀX/n + 1/(C n), as its metric, so that features
-    of rapidly falling variance (embeddings of low rank) cost few iterations more than white ones, and its
-    line search is exact, since the objective along a line needs the logits only.
+    vector instead of two opposite ones of half its length: this is its `C=2*C` there.)
 
     Args:
         train: training features; the leading axes are separate problems.
         train_labels: their labels, shared by all problems; any whole numbers.
         C: inverse strength of the penalty, scikit-learn's.
         standardise: divide each feature by its standard deviation over the training set first (features
-            that are constant are left alone).
-        tolerance: on the gradient's norm in the metric above, whose square bounds the objective's error up
-            to the ratio of the two Hessians.
+            that are constant are left alone). Then C means the same whatever the scale of the features.
+        tolerance: on the norm of the gradient in the solver's metric (`core.logistic.softmax_regression`).
         max_iterations: a problem that needs more is returned as not converged, with a warning.
         block_bytes: bound on the float64 copy of the features that is solved at once (one problem at least).
 
@@ -302,11 +298,12 @@ def linear_probe(
         mean = x.mean(-2, keepdim=True)
         x = x - mean
         scale = _scale(x, mean) if standardise else torch.ones_like(mean)
-        problem = _Softmax(x / scale, targets, 1 / (C * samples))
-        theta, *outcome = _lbfgs(problem, tolerance, max_iterations)
-        weights = theta[:, :-1] / scale.mT
-        bias = (theta[:, -1:] - mean @ weights).squeeze(-2)
-        parts.append((weights, bias, problem.objective(theta), *outcome))
+        theta, *outcome = softmax_regression(
+            x / scale, targets.mT, 1 / (C * samples), tolerance=tolerance, max_iterations=max_iterations
+        )
+        weights = theta[..., :-1].mT / scale.mT
+        bias = theta[..., -1] - (mean @ weights).squeeze(-2)
+        parts.append((weights, bias, *outcome))
     weights, bias, objective, converged, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
     if not converged.all():
         warnings.warn(
@@ -328,146 +325,6 @@ def _scale(centred: Tensor, mean: Tensor) -> Tensor:
     deviation = centred.square().mean(-2, keepdim=True).sqrt()
     noise = 10 * torch.finfo(centred.dtype).eps * mean.abs()
     return torch.where(deviation > noise, deviation, 1.0)
-
-
-class _Softmax:
-    """Penalised softmax regressions `[problem, ...]`; parameters are the weights with the bias as last row.
-
-    Args:
-        x: centred features `[problem, sample, feature]`.
-        targets: one-hot labels `[sample, class]`.
-        decay: factor of |w|²/2.
-        factor: Cholesky factor of the Hessian's bound, computed unless given.
-    """
-
-    def __init__(self, x: Tensor, targets: Tensor, decay: float, factor: Tensor | None = None) -> None:
-        self.x, self.targets, self.decay = x, targets, decay
-        if factor is None:
-            # Böhning 1992: the Hessian of softmax is at most ½ (I − 11ᵀ/K). Centred features: no cross term.
-            bound = (x.mT @ x).mul_(0.5 / x.shape[-2])
-            bound.diagonal(dim1=-2, dim2=-1).add_(decay)
-            factor = torch.linalg.cholesky(bound)
-        self.factor = factor
-
-    def take(self, keep: Tensor) -> _Softmax:
-        """These problems only."""
-        return _Softmax(self.x[keep], self.targets, self.decay, self.factor[keep])
-
-    def precondition(self, gradient: Tensor) -> Tensor:
-        """The inverse of the bound, applied to a gradient."""
-        return torch.cat([torch.cholesky_solve(gradient[:, :-1], self.factor), 2 * gradient[:, -1:]], 1)
-
-    def logits(self, theta: Tensor) -> Tensor:
-        return torch.baddbmm(theta[:, -1:], self.x, theta[:, :-1])
-
-    def gradient(self, theta: Tensor, logits: Tensor) -> Tensor:
-        residual = (logits.softmax(-1) - self.targets).div_(self.x.shape[-2])
-        body = torch.baddbmm(theta[:, :-1], self.x.mT, residual, beta=self.decay)
-        return torch.cat([body, residual.sum(-2, keepdim=True)], 1)
-
-    def along(
-        self, theta: Tensor, logits: Tensor, step: Tensor, slope: Tensor, length: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective and its first two derivatives at `theta + length · step`, `[problem]` each."""
-        length = length[:, None, None]
-        at = torch.addcmul(logits, length, slope)
-        log_norm = at.logsumexp(-1, keepdim=True)
-        probability = (at - log_norm).exp_()
-        mean_slope = (probability * slope).sum(-1, keepdim=True)
-        variance = (probability * (slope - mean_slope).square()).sum(-1)
-        w, p = torch.addcmul(theta, length, step)[:, :-1], step[:, :-1]
-        value = (log_norm - (at * self.targets).sum(-1, keepdim=True)).mean((-2, -1))
-        first = (mean_slope - (slope * self.targets).sum(-1, keepdim=True)).mean((-2, -1))
-        return (
-            value + 0.5 * self.decay * _dot(w, w),
-            first + self.decay * _dot(w, p),
-            variance.mean(-1) + self.decay * _dot(p, p),
-        )
-
-    def objective(self, theta: Tensor) -> Tensor:
-        zero = torch.zeros_like(theta)
-        logits = self.logits(theta)
-        return self.along(theta, logits, zero, torch.zeros_like(logits), zero[:, 0, 0])[0]
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((-2, -1))
-
-
-def _line_search(problem: _Softmax, theta: Tensor, logits: Tensor, step: Tensor, slope: Tensor) -> Tensor:
-    """Length `[problem]` that minimises along a descent step: Newton's method kept within a bracket.
-
-    Along a line the objective is convex, so the sign of its derivative tells the side of the minimum. Ends
-    when the derivative has shrunk to a tenth, which is all that L-BFGS asks for.
-    """
-    low = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
-    high = torch.full_like(low, math.inf)
-    start, descent, _ = problem.along(theta, logits, step, slope, low)
-    length = torch.ones_like(low)
-    for _ in range(30):
-        value, first, second = problem.along(theta, logits, step, slope, length)
-        lower = value <= start + 1e-15 * start.abs()
-        done = lower & (first.abs() <= 0.1 * descent.abs())
-        if done.all():
-            break
-        below = lower & (first < 0)
-        low, high = torch.where(below, length, low), torch.where(below, high, length)
-        newton = length - first / second
-        middle = torch.where(high.isinf(), 2 * low, (low + high) / 2)
-        length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
-    return length
-
-
-_Steps = list[tuple[Tensor, Tensor]]
-_MEMORY = 20  # steps and gradient changes that L-BFGS remembers
-
-
-def _direction(problem: _Softmax, gradient: Tensor, history: _Steps) -> Tensor:
-    """L-BFGS direction (Nocedal & Wright, algorithm 7.4), with the bound of the Hessian as initial metric."""
-    q, factors = gradient, []
-    for s, y in reversed(history):
-        rho = 1 / _dot(s, y)
-        a = rho * _dot(s, q)
-        q = q - a[:, None, None] * y
-        factors.append((rho, a))
-    r = problem.precondition(q)
-    if history:
-        s, y = history[-1]
-        r = r * (_dot(s, y) / _dot(y, problem.precondition(y)))[:, None, None]
-    for (s, y), (rho, a) in zip(history, reversed(factors), strict=True):
-        r = r + (a - rho * _dot(y, r))[:, None, None] * s
-    return -r
-
-
-def _lbfgs(problem: _Softmax, tolerance: float, max_iterations: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Parameters, converged, iterations `[problem, ...]`. A problem that has converged is dropped at once."""
-    x, classes = problem.x, problem.targets.shape[-1]
-    theta = x.new_zeros(len(x), x.shape[-1] + 1, classes)
-    solution = theta.clone()
-    iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    converged = torch.zeros_like(iterations, dtype=torch.bool)
-    alive = torch.arange(len(x), device=x.device)
-    logits = problem.logits(theta)
-    gradient = problem.gradient(theta, logits)
-    history: _Steps = []
-    for iteration in range(max_iterations + 1):
-        small = _dot(gradient, problem.precondition(gradient)) <= tolerance**2
-        converged[alive] = small
-        stop = small if iteration < max_iterations else torch.ones_like(small)
-        if stop.any():
-            solution[alive[stop]], iterations[alive[stop]] = theta[stop], iteration
-            if stop.all():
-                break
-            problem = problem.take(~stop)
-            alive, theta, logits, gradient = (t[~stop] for t in (alive, theta, logits, gradient))
-            history = [(s[~stop], y[~stop]) for s, y in history]
-        step = _direction(problem, gradient, history)
-        slope = problem.logits(step)
-        length = _line_search(problem, theta, logits, step, slope)[:, None, None]
-        theta, logits = torch.addcmul(theta, length, step), torch.addcmul(logits, length, slope)
-        before, gradient = gradient, problem.gradient(theta, logits)
-        history = [*history, (length * step, gradient - before)][-_MEMORY:]
-    return solution, converged, iterations
 
 
 def _check_features(features: Tensor, which: str) -> None:
