@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import logging
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pooch
 import pytest
 
 FOLDER = "letters"
@@ -112,7 +114,8 @@ def serving(server: Server) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
 
 
 @pytest.fixture
@@ -147,13 +150,23 @@ def _left(cache: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])
-def test_a_download_is_whole_and_happens_once(serve, tmp_path, capfd, algorithm):
+def test_a_download_is_whole_quiet_and_happens_once(serve, tmp_path, capfd, algorithm):
     from learndyn.core import downloads
 
     server = serve()
     archive = _archive(server.url, algorithm=algorithm)
     cache = tmp_path / "new" / "cache"
-    path = downloads.fetch(archive, cache=cache)
+    said = io.StringIO()  # pooch keeps the stderr of its import, which capfd may not be
+    handler = logging.StreamHandler(said)
+    pooch.get_logger().addHandler(handler)
+    try:
+        path = downloads.fetch(archive, cache=cache)
+        assert not said.getvalue()
+        pooch.get_logger().info("as loud as before")
+        assert said.getvalue()
+    finally:
+        pooch.get_logger().removeHandler(handler)
+    capfd.readouterr()
     assert path == cache / FILE
     assert path.read_bytes() == CONTENT
     assert downloads.fetch(archive, cache=cache) == path
@@ -206,8 +219,10 @@ def test_a_body_without_a_length_that_ends_early_is_not_whole(serve, tmp_path):
 
 def test_a_body_that_does_not_end_is_cut_off(serve, tmp_path):
     server = serve(content=CONTENT + bytes(20 * 2**20), length=False, ranges=False)
-    with pytest.raises(_error(), match="sent something else"):
+    with pytest.raises(_error(), match="sent something else") as caught:
         _fetch(server, tmp_path)
+    taken = int(re.search(r"got ([\d,]+)", str(caught.value))[1].replace(",", ""))
+    assert len(CONTENT) < taken <= len(CONTENT) + 2**20
     assert _left(tmp_path) == set()
 
 

@@ -117,7 +117,8 @@ class Tiny:
 
 @pytest.fixture(params=["cifar10", "cifar100", "stl10"])
 def tiny(request, tmp_path, monkeypatch) -> Iterator[Tiny]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:

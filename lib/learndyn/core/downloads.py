@@ -8,7 +8,6 @@ server for the rest.
 from __future__ import annotations
 
 import errno
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -202,11 +201,13 @@ def _by_hand(archive: Archive, cache: Path) -> str:
 
 @contextmanager
 def _silent_pooch() -> Iterator[None]:
-    """Pooch writes to stderr what it does; here the bar says it."""
+    """Pooch writes to stderr what it does; here the bar says it.
+
+    Not by its level: the logger is none of logging's own, and would never notice that the level is back.
+    """
     logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    before, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.disabled = before
