@@ -129,7 +129,7 @@ def test_too_many_dimensions_are_one_sentence():
 def test_pairs_of_one_run_out_of_several():
     first, second = _toy(0), _toy(1)
     both, network = stack_pairs([first, second]), _linear_network(_top_modes(first, 3))
-    with pytest.raises(prediction.PredictionError, match=r"2 runs .* pairs.select\(\[run\]\)"):
+    with pytest.raises(prediction.PredictionError, match=r"2 runs, .* pairs.select\(\[run\]\)"):
         prediction.alignment_with_network(network, both)
     expected = prediction.network_kernel(network, second)
     assert torch.equal(prediction.network_kernel(network, both.select([1])), expected)

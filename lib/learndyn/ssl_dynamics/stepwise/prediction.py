@@ -82,7 +82,7 @@ def _frozen(network: nn.Module, pairs: PairSource) -> tuple[nn.Module, Tensor]:
     if pairs.runs is not None:
         if pairs.runs != 1:
             raise PredictionError(
-                f"these pairs hold the views of {pairs.runs} runs, but a tangent kernel is that of one network: "
+                f"these pairs hold the views of {pairs.runs} runs, but one network belongs to one of them: "
                 "give pairs.select([run])"
             )
         views = tuple(view[0] for view in views)
