@@ -80,6 +80,8 @@ def test_descent_against_torch_sgd():
     assert torch.allclose(run.correlations[:40], torch.stack(correlations), atol=1e-11)
     assert torch.allclose(run.outputs.T, plain(samples) - 0.7 * start, atol=1e-11)
     assert not torch.allclose(run.correlations[0], run.correlations[-1], atol=0.1)
+    assert torch.allclose(run.tangent, empirical.tangent_kernel(plain, samples), atol=1e-11)
+    assert not torch.allclose(run.tangent, wide.tangent_kernel(weights, samples), rtol=0.01)
 
 
 def test_prediction_is_exact_for_outputs_that_are_aligned():
@@ -127,6 +129,8 @@ def test_the_dataset_is_consistent(result):
     assert (ends == expected).all()
     final = result.eigenvalues.isel(step=ends)
     assert np.allclose(((1 - final) ** 2).sum("mode"), result.loss, atol=1e-12)
+    assert (result.final_gamma.diff("mode") <= 0).all()
+    assert (result.kernel_change.sel(width=1024) < 0.5 * result.kernel_change.sel(width=64)).all()
 
 
 def test_one_network_is_the_same_alone_and_among_others(result):

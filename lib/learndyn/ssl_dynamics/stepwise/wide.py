@@ -69,11 +69,8 @@ def tangent_kernel(
     With a = relu(z), z = W₁x/√m and ȧ = 1(z > 0): K(x, y) = (2/h) Σ_k [a_k(x) a_k(y) + q_k ȧ_k(x) ȧ_k(y)
     ⟨x, y⟩/m], q_k the mean of W₂,ok² over outputs. As h → ∞ it tends to `kernel.relu_tangent_kernel`.
     """
-    active = _preactivations(weights.first, samples)
-    rectified, gate = active.relu(), (active > 0).to(active.dtype)
-    gate_gram = (gate * (weights.second**2).mean(0)[:, None]).mT @ gate
     gram = samples @ samples.mT / samples.shape[1]
-    return 2 / len(weights.first) * (rectified.mT @ rectified + gate_gram * gram)
+    return _tangent_kernel(_preactivations(weights.first, samples), weights.second, gram)
 
 
 class Prediction(NamedTuple):
@@ -105,10 +102,11 @@ def predict(
 
 
 class Trajectory(NamedTuple):
-    """C before every step and after the last, and the outputs at the end."""
+    """C before every step and after the last; outputs and tangent kernel of the trained network."""
 
     correlations: Float[Tensor, "step dimension dimension"]
     outputs: Float[Tensor, "dimension sample"]
+    tangent: Float[Tensor, "sample sample"]
 
 
 def descend(
@@ -145,7 +143,7 @@ def descend(
         torch.matmul(second.mT, force, out=pull).mul_(rectified > 0)
         second.addmm_(force, rectified.mT)
         active.addmm_(pull, gram)
-    return Trajectory(log, outputs)
+    return Trajectory(log, outputs, _tangent_kernel(active, second, gram))
 
 
 def train(config: WideConfig, *, device: str = "cpu") -> xr.Dataset:
@@ -154,16 +152,18 @@ def train(config: WideConfig, *, device: str = "cpu") -> xr.Dataset:
     Returns:
         Over ``width, seed, mode``, modes in the order of their times: ``gamma``, ``start`` (s_j(0)),
         ``predicted_half_time`` of gradient descent, ``half_time`` of the j-th sorted eigenvalue of C
-        (effective time; NaN if never) and their ``ratio``. Over ``width, seed``: ``learning_rate``,
-        ``alignment`` of the final with the predicted embedding, ``loss`` at the end. Over ``width, seed,
-        step, mode``: ``eigenvalues`` of C and ``predicted_eigenvalues``, sorted, NaN after the last step.
+        (effective time; NaN if never) and their ``ratio``; ``final_gamma``, descending, of the trained
+        network's tangent kernel. Over ``width, seed``: ``learning_rate``, ``alignment`` of the final with the
+        predicted embedding, ``loss`` at the end, ``kernel_change`` ‖K(end) − K(0)‖/‖K(0)‖. Over ``width,
+        seed, step, mode``: ``eigenvalues`` of C and ``predicted_eigenvalues``, sorted, NaN after the last
+        step.
     """
     started = time.perf_counter()
     target = pick_device(device)
     rows = [[_one(config, width, seed, target) for seed in config.seed] for width in config.width]
     steps = max(part["eigenvalues"].shape[0] for row in rows for part in row)
     dims = {"eigenvalues": ("step", "mode"), "predicted_eigenvalues": ("step", "mode")}
-    dims |= dict.fromkeys(("learning_rate", "alignment", "loss"), ())
+    dims |= dict.fromkeys(("learning_rate", "alignment", "loss", "kernel_change"), ())
     variables = {
         name: (
             ("width", "seed", *dims.get(name, ("mode",))),
@@ -184,7 +184,8 @@ def _one(config: WideConfig, width: int, seed: int, device: torch.device) -> dic
     weights = initial_weights(seed, width, samples.shape[1], config.dimensions)
     weights = Weights(*(tensor.to(device) for tensor in weights))
     outputs = config.output_scale * network(weights, samples)
-    theory = predict(tangent_kernel(weights, samples), outputs, config.rate)
+    tangent = tangent_kernel(weights, samples)
+    theory = predict(tangent, outputs, config.rate)
     rate = theory.learning_rate
     steps = math.ceil(config.horizon * float(theory.half_times[-1]) / rate)
     run = descend(weights, samples, learning_rate=rate, steps=steps, output_scale=config.output_scale)
@@ -198,6 +199,8 @@ def _one(config: WideConfig, width: int, seed: int, device: torch.device) -> dic
         "predicted_half_time": theory.half_times,
         "half_time": halves,
         "ratio": halves / theory.half_times.cpu(),
+        "final_gamma": kernel.kernel_model(run.tangent).modes.top(config.dimensions).eigenvalues,
+        "kernel_change": (run.tangent - tangent).norm() / tangent.norm(),
         "learning_rate": torch.tensor(rate, dtype=torch.float64),
         "alignment": spectra.subspace_alignment(run.outputs, theory.embeddings),
         "loss": linear.loss(eigenvalues[-1]),
@@ -212,6 +215,13 @@ def _padded(values: np.ndarray, steps: int) -> np.ndarray:
         return values
     missing = np.full((steps - len(values), *values.shape[1:]), np.nan)
     return np.concatenate([values, missing])
+
+
+def _tangent_kernel(active: Tensor, second: Tensor, gram: Tensor) -> Tensor:
+    """From preactivations z ``[unit, sample]``, W₂ and the samples' Gram matrix over m."""
+    rectified, gate = active.relu(), (active > 0).to(active.dtype)
+    gate_gram = (gate * (second**2).mean(0)[:, None]).mT @ gate
+    return 2 / len(active) * (rectified.mT @ rectified + gate_gram * gram)
 
 
 def _preactivations(first: Tensor, samples: Tensor) -> Tensor:
