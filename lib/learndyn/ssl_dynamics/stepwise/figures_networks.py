@@ -1,8 +1,9 @@
 """Drawings that all notebooks on trained networks share: labelled data in, figure out.
 
-``log`` is always the log of `learndyn.core.ssl_training.train`. A run is drawn against effective time
-(learning rate × step) on a log axis, which leaves out step 0. ``spectrum`` says which eigenvalues are meant:
-"correlation" (of C, those that saturate at 1 for Barlow Twins) or "covariance" (of all embeddings).
+``run`` is always one run of the log of `learndyn.core.ssl_training.train`: ``log.isel(run=0)``. It is drawn
+against effective time (learning rate × step) on a log axis, which leaves out step 0. ``spectrum`` says which
+eigenvalues are meant: "correlation" (of C, those that saturate at 1 for Barlow Twins) or "covariance" (of all
+embeddings).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from learndyn.core import spectra
-from learndyn.core.explorer import format_value
 from learndyn.core.plotting import INK, MUTED, PALETTE, shades
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
@@ -38,53 +38,54 @@ _TIME = "time $t$ (learning rate × step)"
 
 
 class Panel(NamedTuple):
-    """One column of `staircase`: a run, which spectrum of it to draw, and a title."""
+    """One column of a figure: a run, which spectrum of it to draw, and a title (by default its loss)."""
 
-    run: int
+    run: xr.Dataset
     spectrum: Spectrum = "correlation"
     title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title, or the name of the loss."""
+        return self.title or LOSS_NAMES[str(self.run["loss_name"].item())]
 
 
 # --- numbers for drawings, claims and sentences ---
 
 
-def eigenvalues(log: xr.Dataset, run: int, spectrum: Spectrum) -> Float[torch.Tensor, "step mode"]:
+def eigenvalues(run: xr.Dataset, spectrum: Spectrum) -> Float[torch.Tensor, "step mode"]:
     """The spectrum of one run as `core.spectra` takes it."""
-    return torch.from_numpy(log[f"{spectrum}_eigenvalues"].values[run])
+    return torch.from_numpy(run[f"{spectrum}_eigenvalues"].values)
 
 
-def half_times(log: xr.Dataset, run: int, spectrum: Spectrum) -> Float[np.ndarray, " mode"]:
+def half_times(run: xr.Dataset, spectrum: Spectrum) -> Float[np.ndarray, " mode"]:
     """First logged step at which each sorted eigenvalue exceeds half of its final value; NaN where never."""
-    steps = torch.from_numpy(log["step"].values)
-    return spectra.half_times(steps, eigenvalues(log, run, spectrum)).numpy()
+    steps = torch.from_numpy(run["step"].values)
+    return spectra.half_times(steps, eigenvalues(run, spectrum)).numpy()
 
 
-def participation(
-    log: xr.Dataset, run: int, name: str = "covariance_eigenvalues"
-) -> Float[np.ndarray, " step"]:
+def participation(run: xr.Dataset, name: str = "covariance_eigenvalues") -> Float[np.ndarray, " step"]:
     """Participation ratio along a run: of the embeddings, or of what else ``name`` is the spectrum of."""
-    return spectra.participation_ratio(torch.from_numpy(log[name].values[run])).numpy()
+    return spectra.participation_ratio(torch.from_numpy(run[name].values)).numpy()
 
 
-def plateau_steps(log: xr.Dataset, run: int, spectrum: Spectrum) -> list[int]:
+def plateau_steps(run: xr.Dataset, spectrum: Spectrum) -> list[int]:
     """A logged step in the middle (on the log axis) of each plateau: before mode 1, then after mode 1, 2, ….
 
     The middle of plateau k is the geometric mean of the half times of modes k and k + 1; for plateau 0 it is
     half of the first half time. Modes that were not learned have no plateau.
     """
-    halves = half_times(log, run, spectrum)
-    halves = halves[np.isfinite(halves)]
+    halves = half_times(run, spectrum)
+    halves = np.sort(halves[np.isfinite(halves)])
     middles = [0.5 * halves[0], *np.sqrt(halves[:-1] * halves[1:])] if len(halves) else []
-    steps = log["step"].values
+    steps = run["step"].values
     return [int(steps[np.abs(steps - middle).argmin()]) for middle in middles]
 
 
 # --- staircases ---
 
 
-def staircase(
-    log: xr.Dataset, panels: Sequence[Panel], *, mark: float | None = None, width: float = 7.0
-) -> Figure:
+def staircase(panels: Sequence[Panel], *, mark: float | None = None, width: float = 7.0) -> Figure:
     """Loss (above) and eigenvalues (below) of one or more runs against effective time, one column each.
 
     Args:
@@ -94,43 +95,41 @@ def staircase(
         2, len(panels), figsize=(width, 4.6), sharex="col", squeeze=False, height_ratios=(1, 1.15)
     )
     for (above, below), panel in zip(axes.T, panels, strict=True):
-        draw_loss(above, log, panel.run)
-        draw_eigenvalues(below, log, panel.run, panel.spectrum, halves=above)
-        above.set_title(panel.title or LOSS_NAMES[str(log["loss_name"].values[panel.run])])
+        draw_loss(above, panel.run)
+        draw_eigenvalues(below, panel.run, panel.spectrum, halves=above)
+        above.set_title(panel.heading)
         for ax in (above, below):
             if mark is not None:
                 ax.axvline(mark, color=RUST, lw=1.2)
         below.set_xlabel(_TIME if len(panels) < 3 else "time $t$")
-        time_axis(below, log, panel.run)
+        time_axis(below, panel.run)
     axes[0, 0].set_ylabel("loss")
     kinds = {panel.spectrum for panel in panels}
     axes[1, 0].set_ylabel(_EIGENVALUES[kinds.pop()] if len(kinds) == 1 else "eigenvalues")
     return fig
 
 
-def draw_loss(ax: Axes, log: xr.Dataset, run: int, *, color: str = INK) -> None:
+def draw_loss(ax: Axes, run: xr.Dataset, *, color: str = INK) -> None:
     """The loss of a run against effective time."""
-    time, loss = log["effective_time"].values[run], log["loss"].values[run]
+    time, loss = run["effective_time"].values, run["loss"].values
     ax.plot(time[1:], loss[1:], color=color, lw=1.7)
     finite = loss[np.isfinite(loss)]
     top = finite[0] if len(finite) else 1.0
     ax.set_ylim(min(0.0, finite.min(initial=0)) - 0.03 * top, 1.06 * top)
 
 
-def draw_eigenvalues(
-    ax: Axes, log: xr.Dataset, run: int, spectrum: Spectrum, *, halves: Axes | None = None
-) -> None:
+def draw_eigenvalues(ax: Axes, run: xr.Dataset, spectrum: Spectrum, *, halves: Axes | None = None) -> None:
     """All eigenvalues of a run against effective time, dark ones learned first.
 
     Args:
         halves: also mark the half times by thin lines, in this panel and in that one.
     """
-    time, values = log["effective_time"].values[run], eigenvalues(log, run, spectrum).numpy()
+    time, values = run["effective_time"].values, eigenvalues(run, spectrum).numpy()
     for color, curve in zip(mode_colors(values.shape[1]), values.T, strict=True):
         ax.plot(time[1:], curve[1:], color=color, lw=1.5)
     if halves is not None:
-        rate = float(log["learning_rate"].values[run])
-        for moment in half_times(log, run, spectrum):
+        rate = float(run["learning_rate"])
+        for moment in half_times(run, spectrum):
             for each in (ax, halves):
                 if np.isfinite(moment) and moment > 0:
                     each.axvline(rate * moment, color=MUTED, lw=0.6, ls=":", zorder=0)
@@ -141,21 +140,21 @@ def mode_colors(count: int) -> list[str]:
     return shades(count)[::-1]
 
 
-def time_axis(ax: Axes, log: xr.Dataset, run: int) -> None:
+def time_axis(ax: Axes, run: xr.Dataset) -> None:
     """A log axis of effective time with labels at whole powers of ten."""
-    time = log["effective_time"].values[run]
+    time = run["effective_time"].values
     ax.set(xscale="log", xlim=(time[1], time[-1]))
     ax.xaxis.set_major_locator(LogLocator(base=10, numticks=8))
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def participation_ratios(log: xr.Dataset, runs: Mapping[str, int]) -> Figure:
+def participation_ratios(runs: Mapping[str, xr.Dataset]) -> Figure:
     """The participation ratio of the embeddings along some runs, named, with whole numbers as a grid."""
     fig, ax = plt.subplots()
     for color, (name, run) in zip((INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER), runs.items(), strict=False):
-        ax.plot(log["step"].values[1:], participation(log, run)[1:], color=color, label=name)
+        ax.plot(run["step"].values[1:], participation(run)[1:], color=color, label=name)
     ax.set(xscale="log", xlabel="step", ylabel="participation ratio")
-    ax.yaxis.set_major_locator(FixedLocator(range(1, log.sizes["mode"] + 1)))
+    ax.yaxis.set_major_locator(FixedLocator(range(1, run.sizes["mode"] + 1)))
     return fig
 
 
@@ -236,8 +235,7 @@ _GROUP_COLORS = ("#b7bec9", INDIGO, RUST, GREEN)
 
 
 def eigenvalue_histograms(
-    log: xr.Dataset,
-    columns: Mapping[str, Sequence[int]],
+    columns: Mapping[str, xr.Dataset],
     steps: Sequence[int],
     spectrum: Spectrum | Mapping[str, Spectrum] = "covariance",
     bins: int = 18,
@@ -248,23 +246,22 @@ def eigenvalue_histograms(
     are counted at the left edge.
 
     Args:
-        columns: title → runs whose eigenvalues are pooled.
+        columns: title → runs whose eigenvalues are pooled, ``log.isel(run=[0, 1, 2])``.
         spectrum: which one, also by title.
     """
-    rows = [int(np.abs(log["step"].values - step).argmin()) for step in steps]
     fig, axes = plt.subplots(
-        len(rows), len(columns), figsize=(7.0, 1.05 * len(rows) + 1.0), sharex="col", squeeze=False
+        len(steps), len(columns), figsize=(7.0, 1.05 * len(steps) + 1.0), sharex="col", squeeze=False
     )
     for (title, runs), column in zip(columns.items(), axes.T, strict=True):
         kind = spectrum if isinstance(spectrum, str) else spectrum[title]
-        values = log[f"{kind}_eigenvalues"].values[list(runs)][:, rows]
-        edges = _log_bins(values, bins)
-        for ax, row, index in zip(column, values.transpose(1, 0, 2), rows, strict=True):
+        values = runs[f"{kind}_eigenvalues"].sel(step=list(steps), method="nearest").transpose("step", ...)
+        edges = _log_bins(values.values, bins)
+        for ax, row, step in zip(column, values.values, steps, strict=True):
             ax.hist(np.log10(np.clip(row.ravel(), 10 ** edges[0], None)), bins=edges, color=INDIGO)
             ax.set(yticks=[])
             ax.grid(False)
             if ax in axes[:, 0]:
-                ax.set_ylabel(f"step {format_value(int(log['step'].values[index]))}", rotation=0, ha="right")
+                ax.set_ylabel(f"step {step}", rotation=0, ha="right", va="center")
         column[0].set_title(title)
         column[-1].set_xlabel("log$_{10}$ eigenvalue")
     return fig
@@ -283,21 +280,21 @@ def _log_bins(values: np.ndarray, bins: int) -> np.ndarray:
 # --- hidden representations ---
 
 
-def hidden(log: xr.Dataset, panels: Sequence[Panel]) -> Figure:
+def hidden(panels: Sequence[Panel]) -> Figure:
     """Eigenvalues of a hidden layer's covariance (above) and those of the embedding (below), one column each.
 
     Dotted: half times of the embedding's eigenvalues. Needs a log with ``representation_modes``.
     """
     fig, axes = plt.subplots(2, len(panels), figsize=(7.0, 4.8), sharex="col", squeeze=False)
     for (above, below), panel in zip(axes.T, panels, strict=True):
-        time = log["effective_time"].values[panel.run]
-        values = log["representation_eigenvalues"].values[panel.run]
+        time = panel.run["effective_time"].values
+        values = panel.run["representation_eigenvalues"].values
         for color, curve in zip(mode_colors(values.shape[1]), values.T, strict=True):
             above.plot(time[1:], curve[1:], color=color, lw=1.5)
-        draw_eigenvalues(below, log, panel.run, panel.spectrum, halves=above)
-        above.set(yscale="log", title=panel.title or LOSS_NAMES[str(log["loss_name"].values[panel.run])])
+        draw_eigenvalues(below, panel.run, panel.spectrum, halves=above)
+        above.set(yscale="log", title=panel.heading)
         below.set_xlabel(_TIME if len(panels) < 3 else "time $t$")
-        time_axis(below, log, panel.run)
+        time_axis(below, panel.run)
     axes[0, 0].set_ylabel("hidden layer")
     axes[1, 0].set_ylabel("embedding")
     return fig
