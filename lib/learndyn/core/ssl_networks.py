@@ -7,7 +7,7 @@ All three take two views and give embeddings with a leading ``run`` axis, keep t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,7 @@ class Embedded(NamedTuple):
     representation_b: Tensor
 
 
+@runtime_checkable
 class Networks(Protocol):
     """The networks of all runs that are still in training."""
 

@@ -68,7 +68,7 @@ class SSLProgram:
         self.statuses = ensemble.Statuses(_names(config), strict=strict)
         self.log = ensemble.Logbook(config.runs, config.logged_steps, device)
         self.kept = {step: place for place, step in enumerate(config.kept_steps)}
-        self.snapshots: dict[str, Tensor] = {}
+        self.snapshots = self._no_snapshots()
         self._watched = 0
 
     def _networks(self, head_bias: bool) -> ssl_networks.Networks:
@@ -92,6 +92,7 @@ class SSLProgram:
 
     def advance(self, step: int, *, logged: bool) -> None:
         """One step; log and snapshots take the state before it."""
+        self._keep_networks(step)
         views = self.source.batch(step)
         embedded = self._embed(views)
         losses = self._losses(embedded)
@@ -108,6 +109,7 @@ class SSLProgram:
         """Log and keep the state at the end."""
         if not len(self.rows) or not self.maintain(step):
             return
+        self._keep_networks(step)
         with torch.no_grad():
             views = self.source.batch(step)
             embedded = self._embed(views, frozen=True)
@@ -161,16 +163,33 @@ class SSLProgram:
         if step in self.kept:
             self._keep(step, {"embedding": torch.stack((a, b), 1).to(self.dtype)})
 
+    def _no_snapshots(self) -> dict[str, Tensor]:
+        """Room on the host for what is kept, ``[run, snapshot, ...]``: NaN (counters: 0) until then."""
+        view, dimensions = self.source.evaluation()[0], self.config.network.dimensions
+        sizes = {"embedding": (2, view.shape[1 if self.own else 0], dimensions)}
+        dtypes = {"embedding": self.dtype}
+        for kind, tensors in (("parameter", self.networks.parameters), ("buffer", self.networks.buffers)):
+            sizes |= {f"{kind}.{name}": tuple(t.shape[1:]) for name, t in tensors.items()}
+            dtypes |= {f"{kind}.{name}": t.dtype for name, t in tensors.items()}
+        return {
+            name: torch.full(
+                (self.config.runs, len(self.kept), *size),
+                torch.nan if dtypes[name].is_floating_point else 0,
+                dtype=dtypes[name],
+            )
+            for name, size in sizes.items()
+        }
+
+    def _keep_networks(self, step: int) -> None:
+        """Keep parameters and running statistics, before a forward pass changes the latter."""
+        if step in self.kept:
+            values = {f"parameter.{name}": t.detach() for name, t in self.networks.parameters.items()}
+            self._keep(step, values | {f"buffer.{name}": t for name, t in self.networks.buffers.items()})
+
     def _keep(self, step: int, values: dict[str, Tensor]) -> None:
-        """Copy embeddings, parameters and running statistics to the host."""
-        values |= {f"parameter.{name}": t.detach() for name, t in self.networks.parameters.items()}
-        values |= {f"buffer.{name}": t for name, t in self.networks.buffers.items()}
+        """Copy what belongs to a kept step to the host."""
         rows = self.rows.cpu()
         for name, value in values.items():
-            if name not in self.snapshots:
-                shape = (self.config.runs, len(self.kept), *value.shape[1:])
-                fill = torch.nan if value.is_floating_point() else 0
-                self.snapshots[name] = torch.full(shape, fill, dtype=value.dtype)
             self.snapshots[name][rows, self.kept[step]] = value.cpu()
 
     def maintain(self, step: int) -> bool:
