@@ -130,9 +130,7 @@ def test_modes_that_do_not_grow():
     assert linear.critical_times(gamma, start)[:2].tolist() == [math.inf] * 2
 
 
-@given(
-    gamma=st.floats(-50, 50), log_start=st.floats(-10, 0.5), time=st.floats(0, 20), later=st.floats(0, 20)
-)
+@given(gamma=st.floats(-50, 50), log_start=st.floats(-10, 0.5), time=st.floats(0, 20), later=st.floats(0, 20))
 def test_logistic_identity_and_semigroup(gamma, log_start, time, later):
     gamma, start = torch.tensor([gamma]).double(), torch.tensor([10**log_start]).double()
     both = torch.tensor([time, time + later], dtype=torch.float64)
@@ -149,7 +147,9 @@ def test_the_loss_and_its_gradient_do_not_see_a_rotation_of_the_outputs(seed, sc
     w, u = scale * _normal(4, 12, seed=seed), _rotation(4, seed=seed)
     matched, turned = (linear.match_start(x, torch.eye(12, dtype=torch.float64)[:4]) for x in (w, u @ w))
     assert torch.allclose(linear.gradient(u @ w, GAMMA), u @ linear.gradient(w, GAMMA), atol=1e-10)
-    assert _numpy_loss((u @ w).numpy(), np.diag(GAMMA)) == pytest.approx(_numpy_loss(w.numpy(), np.diag(GAMMA)))
+    assert _numpy_loss((u @ w).numpy(), np.diag(GAMMA)) == pytest.approx(
+        _numpy_loss(w.numpy(), np.diag(GAMMA))
+    )
     assert torch.allclose(matched.singular_values, turned.singular_values, rtol=1e-6)
     assert torch.allclose(u @ matched.rotation, turned.rotation, atol=1e-6)
 
@@ -205,7 +205,10 @@ def test_unequal_starts_swap_the_order_of_learning():
 
 
 @given(
-    steps=st.integers(20, 60), shift=st.floats(5, 15), rate=st.floats(0.5, 3), level=st.sampled_from([0.5, 0.1])
+    steps=st.integers(20, 60),
+    shift=st.floats(5, 15),
+    rate=st.floats(0.5, 3),
+    level=st.sampled_from([0.5, 0.1]),
 )
 def test_crossing_times_of_a_coarse_log_are_exact_for_logistic_curves(steps, shift, rate, level):
     times = torch.linspace(0, 40, steps, dtype=torch.float64)

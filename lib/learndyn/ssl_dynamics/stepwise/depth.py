@@ -64,7 +64,7 @@ def two_layer_half_time(eigenvalue: float, body_scale: float, head_scale: float)
 
 def random_layers(
     widths: Sequence[int], scales: Sequence[float], generator: torch.Generator
-) -> list[Float64[Tensor, "output input"]]:
+) -> list[Float64[Tensor, "_ _"]]:
     """Layers N(0, scale²/fan_in), input first; ``widths`` are those of the input, hidden layers, output."""
     return [
         scale / math.sqrt(fan_in) * torch.randn(fan_out, fan_in, generator=generator, dtype=torch.float64)
@@ -73,11 +73,11 @@ def random_layers(
 
 
 def integrate_flow(
-    layers: Sequence[Float64[Tensor, "output input"]],
+    layers: Sequence[Float64[Tensor, "_ _"]],
     eigenvalues: Float64[Tensor, " mode"],
     times: Float[Tensor, " step"],
     rtol: float = 1e-9,
-) -> list[Float64[Tensor, "step output input"]]:
+) -> list[Float64[Tensor, "step _ _"]]:
     """Gradient flow of the layers (input first, in the eigenbasis of Γ), integrated numerically."""
     shapes, sizes = [layer.shape for layer in layers], [layer.numel() for layer in layers]
 
@@ -99,7 +99,7 @@ def integrate_flow(
     return unpack(linear.integrate(velocity, start, times, rtol))
 
 
-def product(layers: Sequence[Float64[Tensor, "*step output input"]]) -> Float64[Tensor, "*step output input"]:
+def product(layers: Sequence[Float64[Tensor, "*step _ _"]]) -> Float64[Tensor, "*step output input"]:
     """W = W_L … W_1, so that C = W Γ Wᵀ."""
     result = layers[0]
     for layer in layers[1:]:
