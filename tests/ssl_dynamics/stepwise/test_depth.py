@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -101,6 +102,6 @@ def test_the_flow_of_the_layers_is_that_of_autograd_and_conserves_the_balance(wi
         assert torch.allclose(moved[0], layer)
         assert torch.allclose((moved[1] - layer) / 1e-5, -leaf.grad, atol=2e-3)
         assert float((moved[2] - layer).abs().max()) > 0.05
-    for below, above in zip(path, path[1:], strict=False):
+    for below, above in itertools.pairwise(path):
         balance = above.mT @ above - below @ below.mT
         assert torch.allclose(balance[2], balance[0], atol=1e-8)

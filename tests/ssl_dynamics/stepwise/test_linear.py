@@ -1,4 +1,4 @@
-"""The solved linear model against its differential equation, gradient descent, random competitors and SciPy."""
+"""The solved linear model against its differential equation, gradient descent and random competitors."""
 
 from __future__ import annotations
 

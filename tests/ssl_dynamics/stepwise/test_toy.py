@@ -1,4 +1,4 @@
-"""The linear toy in the eigenbasis against plain autograd gradient descent, the theory and the published checks."""
+"""The linear toy in the eigenbasis against plain autograd gradient descent, and the checks of Figure 1."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_automatic_number_of_steps_ends_at_the_solution():
 def test_more_dimensions_than_positive_modes_warn_and_end_at_the_floor():
     gamma = torch.tensor([2.0, 1.0, -0.3, -1.0, 0.0]).double()
     modes = linear.modes_of(gamma.diag())
-    with pytest.warns(linear.LossFloorWarning, match="only 2 positive modes.*cannot fall below 2"):
+    with pytest.warns(linear.LossFloorWarning, match=r"only 2 positive modes.*cannot fall below 2"):
         result = toy.train(ToyConfig(dimensions=4, init_scale=1e-3), modes)
     assert float(result.loss[0, -1]) == pytest.approx(2, abs=1e-3)
     assert np.isinf(result.critical_time[0, 2:]).all()
@@ -135,13 +135,16 @@ def test_an_unstable_rate_warns_and_its_run_alone_is_lost():
     assert "diverged" in str(result.status_sentence.values[1])
     assert float(result.loss[0, -1]) < 1e-6
     assert np.isnan(result.correlation_eigenvalues[1, -1]).all()
-    with pytest.warns(linear.StabilityWarning), pytest.raises(EnsembleError, match="seed 0, init_scale 0.1"):
+    with (
+        pytest.warns(linear.StabilityWarning),
+        pytest.raises(EnsembleError, match=r"seed 0, init_scale 0\.1"),
+    ):
         toy.train(config, modes, strict=True)
 
 
 def test_hopeless_waiting_is_refused():
     modes = linear.modes_of(torch.tensor([1.0, 1e-9]).double().diag())
-    with pytest.raises(toy.ToyError, match="the slowest of the modes to learn would need .* steps"):
+    with pytest.raises(toy.ToyError, match=r"the slowest of the modes to learn would need .* steps"):
         toy.train(ToyConfig(dimensions=2), modes)
 
 

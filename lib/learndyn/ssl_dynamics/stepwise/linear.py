@@ -105,15 +105,16 @@ def warn_of_loss_floor(eigenvalues: Float[Tensor, " mode"], dimensions: int, sta
             f"an embedding of {dimensions} dimensions has only {dimensions - floor} positive modes to learn: "
             f"the loss cannot fall below {floor}",
             LossFloorWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=stacklevel,
         )
 
 
 def stability_bound(eigenvalues: Float[Tensor, " mode"]) -> float:
     """Gradient descent settles at the top spectral solution iff the learning rate is below 1/(4γ₁).
 
-    Derived: there entry (i, j) of C decays at the rate 4(γ_i + γ_j), at most 8γ₁. Slightly above, it oscillates
-    and drifts along the other zero-loss solutions, some of which are flatter; far above, it diverges.
+    Derived: there entry (i, j) of C decays at the rate 4(γ_i + γ_j), at most 8γ₁. Slightly above, it
+    oscillates and drifts along the other zero-loss solutions, some of which are flatter; far above,
+    it diverges.
     """
     return 1 / (4 * float(eigenvalues.max()))
 
@@ -126,7 +127,7 @@ def warn_if_unstable(learning_rate: float, eigenvalues: Float[Tensor, " mode"], 
             f"learning rate {learning_rate:.4g} is above the stability bound 1/(4 gamma_1) = {bound:.4g}: "
             "gradient descent will oscillate or diverge",
             StabilityWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=stacklevel,
         )
 
 
