@@ -55,18 +55,18 @@ class Panel(NamedTuple):
 
 def eigenvalues(run: xr.Dataset, spectrum: Spectrum) -> Float[torch.Tensor, "step mode"]:
     """The spectrum of one run as `core.spectra` takes it."""
-    return torch.from_numpy(run[f"{spectrum}_eigenvalues"].values)
+    return torch.tensor(run[f"{spectrum}_eigenvalues"].values)
 
 
 def half_times(run: xr.Dataset, spectrum: Spectrum) -> Float[np.ndarray, " mode"]:
     """First logged step at which each sorted eigenvalue exceeds half of its final value; NaN where never."""
-    steps = torch.from_numpy(run["step"].values)
+    steps = torch.tensor(run["step"].values)
     return spectra.half_times(steps, eigenvalues(run, spectrum)).numpy()
 
 
 def participation(run: xr.Dataset, name: str = "covariance_eigenvalues") -> Float[np.ndarray, " step"]:
     """Participation ratio along a run: of the embeddings, or of what else ``name`` is the spectrum of."""
-    return spectra.participation_ratio(torch.from_numpy(run[name].values)).numpy()
+    return spectra.participation_ratio(torch.tensor(run[name].values)).numpy()
 
 
 def plateau_steps(run: xr.Dataset, spectrum: Spectrum) -> list[int]:
