@@ -1,6 +1,5 @@
 """The trainer against a plain one, against itself alone, and against being killed."""
 
-import itertools
 import json
 
 import numpy as np
@@ -11,14 +10,11 @@ from torch import nn
 from learndyn.core import ensemble, pairs, records, spectra, ssl_losses, ssl_networks
 from learndyn.core.backbones import MLPConfig, ResNetConfig, SmallResNetConfig
 from learndyn.core.checkpoint import CheckpointError
-from learndyn.core.config import ConfigError
 from learndyn.core.ensemble import EnsembleError
 from learndyn.core.ssl_program import SSLProgram, representation_spectrum
 from learndyn.core.ssl_training import (
     SSLConfig,
     SSLTrainingError,
-    concatenate,
-    geometric_steps,
     initial_network,
     train,
 )
@@ -436,17 +432,6 @@ def test_initial_scales_and_biases():
     assert plain.last.bias is None
 
 
-@pytest.mark.parametrize(("steps", "count"), [(0, 1), (1, 2), (7, 8), (3000, 250), (100_000, 250)])
-def test_geometric_steps(steps, count):
-    found = geometric_steps(steps)
-    assert found[0] == 0
-    assert found[-1] == steps
-    assert list(found) == sorted(set(found))
-    assert 0.9 * count <= len(found) <= count
-    gaps = [(b - a) / a for a, b in itertools.pairwise(found[60:-1])]
-    assert not gaps or max(gaps) < 0.08
-
-
 def test_the_learning_rate_follows_its_schedule_and_time_adds_it_up():
     config = TINY.replace(schedule="cosine", warmup_steps=5, steps=25, learning_rate=(0.1, 0.2), seed=0)
     factors = [config.rate_factor(step) for step in range(25)]
@@ -472,36 +457,6 @@ def test_what_is_returned_can_be_stored(tmp_path):
     assert log.head_bias.values.tolist() == [1.0, 0.0, 0.5, 0.0, 0.0]
     assert SSLConfig.parse(json.loads(log.attrs["config"])) == config
     assert log.attrs["pairs"].startswith("FixedPairs(")
-
-
-def test_concatenate():
-    first, second = TINY.replace(seed=(0, 1)), TINY.replace(loss="vicreg", seed=5, learning_rate=0.5)
-    both = concatenate([first, second])
-    assert both.seed == (0, 1, 5)
-    assert both.learning_rate == (0.02, 0.02, 0.5)
-    assert both.select([2]) == second
-    with pytest.raises(ConfigError, match="share steps, but it is 20 and 30"):
-        concatenate([first, second.replace(steps=30)])
-    with pytest.raises(ConfigError, match="at least one"):
-        concatenate([])
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"loss": "vicregg"}, r"unknown loss 'vicregg' \(did you mean 'vicreg'\?\)"),
-        ({"snapshot_steps": (3, 21)}, "within the 20 steps, not at 21"),
-        ({"seed": (1, 2), "learning_rate": (0.1, 0.1, 0.1)}, "seed has 2 values for 3 runs"),
-        ({"autocast": "bfloat16"}, "needs dtype = 'float32'"),
-        ({"warmup_steps": 21}, "more than the 20 steps"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"network": {"kind": "transformer"}}, "network"),
-    ],
-)
-def test_bad_settings(changes, sentence):
-    with pytest.raises(ValueError, match=sentence) as caught:
-        TINY.replace(**changes)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ class _StackedForward(torch.autograd.Function):
         views, saved = ctx.saved_tensors[0], ctx.saved_tensors[1:]
         values, hidden = saved[:depth], saved[depth:]
         weights, biases = [None] * depth, [None] * depth
+        gradient = gradient.contiguous()
         for layer in reversed(range(depth)):
             if ctx.biased[layer]:
                 biases[layer] = gradient.sum(-1)

@@ -71,7 +71,8 @@ class SSLConfig(Config):
         if not isinstance(values, dict):
             return values
         given = {name: values.get(name, cls.model_fields[name].default) for name in PER_RUN}
-        lists = {k: tuple(v) if isinstance(v, list | tuple | np.ndarray) else (v,) for k, v in given.items()}
+        several = list | tuple | range | np.ndarray
+        lists = {k: tuple(v) if isinstance(v, several) else (v,) for k, v in given.items()}
         runs = max(len(v) for v in lists.values())
         return values | {name: v * runs if len(v) == 1 else v for name, v in lists.items()}
 

@@ -121,7 +121,6 @@ def resnet(loss: str = "barlow_twins", seeds: Sequence[int] = (0,), **changes: A
         "head_bias": row.head_bias,
         "steps": row.steps,
         "representation_modes": 8,
-        "channels_last": True,  # a quarter faster on a CPU, too
     }
     return SSLConfig(**preset | changes)
 
