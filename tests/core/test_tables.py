@@ -12,6 +12,7 @@ import pytest
         ("z_syn * z_{ν=i}", "z<sub>syn</sub> * z<sub>ν=i</sub>"),
         ("|r_{a,k,−k,k}| and R_*", "|r<sub>a,k,−k,k</sub>| and R<sub>*</sub>"),
         ("Z_2^m, d^(4/3), wd^−p", "Z<sub>2</sub><sup>m</sup>, d<sup>4/3</sup>, wd<sup>−p</sup>"),
+        ("ln 9/(4γ_j), Σ_{j≤d} 1/γ_j", "ln 9/(4γ<sub>j</sub>), Σ<sub>j≤d</sub> 1/γ<sub>j</sub>"),
         ("weight_decay of sweeps/cogo_figure4.yaml", "weight_decay of sweeps/cogo_figure4.yaml"),
         ("run `a_b <c>` & more", "run <code>a_b &lt;c&gt;</code> &amp; more"),
         ("one ` alone", "one ` alone"),

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-_SUBSCRIPT = re.compile(r"(?<![\w.])([A-Za-z])_(?:\{([^}]*)\}|(\w+|\*))")
+# A Latin letter stands alone (names such as weight_decay stay as they are), a Greek one may have a factor.
+_SUBSCRIPT = re.compile(r"((?<![\w.])[A-Za-z]|[Α-Ωα-ω])_(?:\{([^}]*)\}|(\w+|\*))")
 _SUPERSCRIPT = re.compile(r"\^(?:\(([^()]*)\)|\{([^}]*)\}|([−-]?[\w.]+))")
 
 
