@@ -8,6 +8,7 @@ alignment of the two subspaces of R^{2n}.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,13 +56,19 @@ def network_embeddings(network: nn.Module, pairs: PairSource) -> Float[Tensor, "
 
 
 def network_kernel(
-    network: nn.Module, pairs: PairSource, *, block_bytes: int = 2**28, samples_at_once: int = 64
+    network: nn.Module,
+    pairs: PairSource,
+    *,
+    outputs: Sequence[int] | None = None,
+    block_bytes: int = 2**28,
+    samples_at_once: int = 64,
 ) -> Float64[Tensor, "sample sample"]:
     """K: tangent kernel, averaged over outputs, on the samples of `network_embeddings`.
 
     Args:
         network: see `network_embeddings`.
         pairs: see there.
+        outputs: the outputs to average over; by default all of them.
         block_bytes: see `core.tangent_kernel.tangent_kernel`.
         samples_at_once: see there.
 
@@ -69,7 +76,9 @@ def network_kernel(
         PredictionError: pairs of several runs.
     """
     network, samples = _frozen(network, pairs)
-    return tangent_kernel(network, samples, block_bytes=block_bytes, samples_at_once=samples_at_once)
+    return tangent_kernel(
+        network, samples, outputs=outputs, block_bytes=block_bytes, samples_at_once=samples_at_once
+    )
 
 
 def _frozen(network: nn.Module, pairs: PairSource) -> tuple[nn.Module, Tensor]:

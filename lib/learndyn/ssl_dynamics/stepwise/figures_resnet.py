@@ -1,0 +1,292 @@
+"""Drawings of the notebook "A ResNet takes the steps": labelled data in, figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+from torch import Tensor
+
+from learndyn.core.pairs import PairSource
+from learndyn.core.plotting import INK, MUTED, PALETTE
+from learndyn.ssl_dynamics.stepwise import figures_networks as networks
+from learndyn.ssl_dynamics.stepwise.claims.resnet import relative_eigenvalues
+from learndyn.ssl_dynamics.stepwise.figures_networks import Panel
+from learndyn.ssl_dynamics.stepwise.settings_resnet import METHODS
+
+INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
+COLORS = {"barlow_twins": INDIGO, "vicreg": RUST, "simclr": GREEN}
+
+
+# --- the data ---
+
+
+def crops(pairs: PairSource, gamma: Float[Tensor, " mode"], shown: int = 6, modes: int = 14) -> Figure:
+    """A few pairs of views (above: first view, below: second), and the largest eigenvalues of Γ over γ₁."""
+    views = [view if pairs.runs is None else view[0] for view in pairs.evaluation()]
+    pictures = np.stack([view[:shown].float().cpu().permute(0, 2, 3, 1).numpy() for view in views])
+    low, high = pictures.min((0, 1, 2, 3)), pictures.max((0, 1, 2, 3))
+    pictures = (pictures - low) / (high - low)
+    fig = plt.figure(figsize=(7.0, 3.6))
+    left, right = fig.subfigures(1, 2, width_ratios=(1.35, 1))
+    grid = left.subplots(4, (shown + 1) // 2, gridspec_kw={"hspace": 0.02, "wspace": 0.04})
+    for ax in grid.ravel():
+        ax.set_axis_off()
+    for number in range(len(pictures[0])):
+        row, column = divmod(number, grid.shape[1])
+        for view in (0, 1):
+            grid[2 * row + view, column].imshow(pictures[view, number])
+    left.suptitle("Pairs, one above the other")
+    _spectrum(right.subplots(), gamma.numpy(), modes)
+    return fig
+
+
+def _spectrum(ax: Axes, gamma: np.ndarray, modes: int) -> None:
+    top = gamma[:modes][gamma[:modes] > 0] / gamma[0]
+    number = np.arange(1, len(top) + 1)
+    ax.vlines(number, top.min() / 3, top, color=PERIWINKLE, lw=1.5)
+    ax.plot(number, top, "o", color=INDIGO)
+    gap = widest_gap(gamma)
+    ax.axvline(gap + 0.5, color=RUST, lw=1, ls="--")
+    ax.set(yscale="log", xlabel="mode $j$", ylabel=r"$\gamma_j/\gamma_1$", ylim=(top.min() / 2, 2))
+    ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    drop = gamma[gap - 1] / gamma[gap]
+    ax.set_title(f"$\\gamma_{{{gap}}}/\\gamma_{{{gap + 1}}}={drop:.1f}$")
+
+
+def widest_gap(gamma: Float[np.ndarray, " mode"] | Float[Tensor, " mode"], modes: int = 8) -> int:
+    """The mode j from 2 to ``modes`` − 1 with the largest γ_j/γ_{j+1}."""
+    top = np.asarray(gamma)[1:modes]
+    return int((top[:-1] / top[1:]).argmax()) + 2
+
+
+# --- training ---
+
+
+def panels(logs: Mapping[str, xr.Dataset], run: int = 0) -> list[Panel]:
+    """One column for each method, the eigenvalues being those of the embeddings' covariance."""
+    return [Panel(log.isel(run=run), "covariance", METHODS[method]) for method, log in logs.items()]
+
+
+def participation(logs: Mapping[str, xr.Dataset], earlier: pd.DataFrame, run: int = 0) -> Figure:
+    """Participation ratio of embedding and hidden layer, one panel per method; circles: an earlier run.
+
+    Args:
+        earlier: `published.hidden_participation_ratio()`.
+    """
+    fig, axes = plt.subplots(1, len(logs), figsize=(7.0, 3.4), sharey=True)
+    for ax, (method, log) in zip(np.atleast_1d(axes), logs.items(), strict=True):
+        one, past = log.isel(run=run), earlier[earlier["loss"] == method]
+        for name, column, color in (
+            ("covariance_eigenvalues", "embedding", INDIGO),
+            ("representation_eigenvalues", "representation", RUST),
+        ):
+            ax.plot(one["step"][1:], networks.participation(one, name)[1:], color=color, lw=1.7)
+            ax.plot(past["step"], past[column], "o", ms=2.6, mfc="white", mec=color, mew=0.7, zorder=1)
+        for moment in networks.half_times(one, "covariance"):
+            if np.isfinite(moment) and moment > 0:
+                ax.axvline(moment, color=MUTED, lw=0.6, ls=":", zorder=0)
+        ax.set(xscale="log", xlabel="step", title=METHODS[method], xlim=(1, float(one["step"][-1])))
+        ax.xaxis.set_minor_locator(NullLocator())
+    first = np.atleast_1d(axes)[0]
+    first.set(ylabel="participation ratio", ylim=(0, None))
+    first.yaxis.set_major_locator(MaxNLocator(9, integer=True))
+    first.annotate("embedding", (0.04, 0.95), xycoords="axes fraction", color=INDIGO, va="top")
+    first.annotate("hidden layer", (0.04, 0.87), xycoords="axes fraction", color=RUST, va="top")
+    return fig
+
+
+def clouds(log: xr.Dataset, groups: Sequence[int], run: int = 0, count: int = 4) -> Figure:
+    """The cloud of embeddings at the kept steps nearest to the middles of plateaus 0, 1, …"""
+    one = log.isel(run=run)
+    middles = networks.plateau_steps(one, "covariance")[:count] or [0]
+    moments = [one["embedding"].sel(snapshot=step, method="nearest") for step in middles]
+    ratios = networks.participation(one)
+    titles = []
+    for moment in moments:
+        place = int(np.abs(one["step"].values - int(moment["snapshot"])).argmin())
+        titles.append(f"step {int(moment['snapshot'])}\nPR {ratios[place]:.1f}")
+    return networks.clouds(np.stack([moment.values for moment in moments]), titles, groups)
+
+
+def against_regular(
+    small: Mapping[str, xr.Dataset], regular: Mapping[str, xr.Dataset], run: int = 0
+) -> Figure:
+    """Eigenvalues from small (above) and regular initialisation (below), log axes, a column per method."""
+    fig, axes = plt.subplots(2, len(small), figsize=(7.0, 5.2), sharey=True, squeeze=False)
+    for column, method in zip(axes.T, small, strict=True):
+        for ax, logs in zip(column, (small, regular), strict=True):
+            one = logs[method].isel(run=run)
+            networks.draw_eigenvalues(ax, one, "covariance")
+            networks.time_axis(ax, one)
+            ax.set(yscale="log", ylim=(1e-4, 40))
+        column[0].set_title(METHODS[method])
+        column[1].set_xlabel("time $t$")
+    axes[0, 0].set_ylabel("small start")
+    axes[1, 0].set_ylabel("regular start")
+    return fig
+
+
+def humps(small: Mapping[str, xr.Dataset], regular: Mapping[str, xr.Dataset]) -> Figure:
+    """Histograms of log₁₀(eigenvalue over its end) between the first and the last step, by method."""
+    fig, axes = plt.subplots(1, len(small), figsize=(7.0, 3.0), sharey=True)
+    edges = np.linspace(-4, 0.8, 25)
+    for ax, method in zip(np.atleast_1d(axes), small, strict=True):
+        for logs, style in (
+            (small, {"histtype": "stepfilled", "color": PERIWINKLE}),
+            (regular, {"histtype": "step", "color": RUST, "lw": 1.6}),
+        ):
+            values = relative_eigenvalues(logs[method])
+            values = np.log10(np.clip(values[np.isfinite(values)], 10 ** edges[0], None))
+            ax.hist(values, bins=edges, weights=np.full(len(values), 100 / max(len(values), 1)), **style)
+        ax.set(xlabel="log$_{10}$ of share of end", title=METHODS[method])
+        ax.grid(axis="x", visible=False)
+    first = np.atleast_1d(axes)[0]
+    first.set_ylabel("% of eigenvalues")
+    first.annotate("small start", (0.04, 0.95), xycoords="axes fraction", color="#5f69b0", va="top")
+    first.annotate("regular start", (0.04, 0.86), xycoords="axes fraction", color=RUST, va="top")
+    return fig
+
+
+def uncentred(right: xr.Dataset, wrong: xr.Dataset, run: int = 0) -> Figure:
+    """Barlow Twins centred (left) and not: loss above, eigenvalues below, of C and then of the covariance."""
+    last = float(wrong["effective_time"].isel(run=run)[-1])
+    one = right.isel(run=run)
+    one = one.isel(step=np.flatnonzero(one["effective_time"].values <= last))
+    other = wrong.isel(run=run)
+    fig = networks.staircase(
+        [
+            Panel(one, "covariance", "centred: covariance"),
+            Panel(other, "covariance", "not: covariance"),
+            Panel(other, "correlation", "not: $C$"),
+        ]
+    )
+    for ax in fig.axes[3:]:
+        ax.set_ylim(-0.05, 2)
+    return fig
+
+
+# --- tangent kernels ---
+
+
+def clock(found: xr.Dataset, log: xr.Dataset, gamma: Float[Tensor, " mode"], run: int = 0) -> Figure:
+    """Left: spectra of pixels and tangent kernel over γ₁. Right: half times, measured and predicted."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.7))
+    one = found.sel(loss="barlow_twins", run=run)
+    modes = found.sizes["mode"]
+    number = np.arange(1, modes + 1)
+    pixels = gamma.numpy()[:modes] / float(gamma[0])
+    left.plot(number, pixels, "s-", color=MUTED, ms=4, lw=1.2, label="pixels")
+    for when, color, words in (("start", RUST, "kernel, start"), ("end", INDIGO, "kernel, end")):
+        values = one["kernel_eigenvalues"].sel(when=when).values
+        left.plot(number, values / values[0], "o-", color=color, ms=4, lw=1.2, label=words)
+    left.set(yscale="log", xlabel="mode $j$", ylabel=r"$\gamma_j/\gamma_1$", title="Spectra")
+    left.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    left.legend(loc="lower left")
+    measured = networks.half_times(log.isel(run=run), "correlation")
+    predicted = one["predicted_steps"].values
+    ends = np.array([min(measured.min(), predicted.min()) / 1.6, max(measured.max(), predicted.max()) * 1.6])
+    right.fill_between(ends, ends / 2, ends * 2, color=PERIWINKLE, alpha=0.18, lw=0)
+    right.plot(ends, ends, color=MUTED, lw=1, ls="--")
+    right.plot(predicted, measured, "o", color=INDIGO)
+    for k, (x, y) in enumerate(zip(predicted, measured, strict=True), start=1):
+        if k in (1, 2, modes):
+            right.annotate(str(k), (x, y), xytext=(5, -11), textcoords="offset points")
+    right.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    right.set(xlabel="predicted step", ylabel="measured half time (steps)")
+    ratio = np.median(measured / predicted)
+    right.set_title(f"Measured: {ratio:.2f} × predicted")
+    return fig
+
+
+def alignments(found: xr.Dataset, theirs: Mapping[str, float], random: float) -> Figure:
+    """Table of NTK-predicted embeddings as dots: ours at start and end, the published values, chance."""
+    fig, ax = plt.subplots(figsize=(5.6, 3.3))
+    rows = np.arange(len(METHODS))[::-1]
+    for row, method in zip(rows, METHODS, strict=True):
+        values = found["alignment"].sel(loss=method, means="kept")
+        start, end = (values.sel(when=when).values for when in ("start", "end"))
+        ax.plot([start.mean(), end.mean()], [row, row], color=PERIWINKLE, lw=1.5, zorder=1)
+        ax.plot(start, np.full(len(start), row), "o", mfc="white", mec=RUST, ms=7)
+        ax.plot(end, np.full(len(end), row), "o", color=INDIGO, ms=7)
+        ax.plot(theirs[method], row, "x", color=INK, ms=8, mew=2)
+    ax.axvline(float(found.attrs["random"]), color=MUTED, lw=1, ls=":")
+    ax.axvline(random, color=MUTED, lw=1, ls=":")
+    top = rows[0] + 0.42
+    start, end = (
+        float(found["alignment"].sel(loss="barlow_twins", means="kept", when=w).mean())
+        for w in ("start", "end")
+    )
+    words = {"kernel at start": (start, RUST), "kernel at end": (end, INDIGO)}
+    for number, (text, (x, color)) in enumerate(words.items()):
+        ax.annotate(text, (x, rows[0] + 0.2), color=color, ha="right" if number == 0 else "left")
+    ax.annotate("published (×)", (theirs["barlow_twins"], rows[0] - 0.32), color=INK, ha="center")
+    ax.annotate(
+        "random",
+        (float(found.attrs["random"]), top - 0.1),
+        color=MUTED,
+        xytext=(4, 0),
+        textcoords="offset points",
+    )
+    ax.set(xlim=(0, 1), ylim=(-0.5, top + 0.15), xlabel="alignment of predicted and learned embeddings")
+    ax.set_yticks(rows, list(METHODS.values()))
+    ax.grid(axis="y", visible=False)
+    ax.set_title(
+        "Tangent kernels predict far above chance, SimCLR least" if _far(found) else "Alignment by method"
+    )
+    return fig
+
+
+def _far(found: xr.Dataset) -> bool:
+    """Whether the title's finding is one."""
+    values = found["alignment"].sel(means="kept", when="end").mean("run")
+    lowest = str(values["loss"][int(values.argmin())].item())
+    return bool((values > 5 * found.attrs["random"]).all()) and lowest == "simclr"
+
+
+# --- explorer ---
+
+
+def frame(
+    log: xr.Dataset, method: str, step: int, reach: float, groups: Sequence[int], run: int = 0
+) -> Figure:
+    """One frame: loss, embedding and hidden spectra with a marker, and the cloud at a kept step."""
+    one = log.isel(run=run)
+    time = float(one["learning_rate"]) * step
+    fig = plt.figure(figsize=(7.0, 5.0))
+    grid = fig.add_gridspec(3, 2, width_ratios=(1.25, 1), height_ratios=(1, 1, 1))
+    above = fig.add_subplot(grid[0, 0])
+    embedding, hidden = (fig.add_subplot(grid[row, 0], sharex=above) for row in (1, 2))
+    networks.draw_loss(above, one)
+    networks.draw_eigenvalues(embedding, one, "covariance")
+    values = one["representation_eigenvalues"].values[:, : one.sizes["mode"]]
+    for color, curve in zip(networks.mode_colors(values.shape[1]), values.T, strict=True):
+        hidden.plot(one["effective_time"].values[1:], curve[1:], color=color, lw=1.5)
+    hidden.set(yscale="log", ylabel="hidden", xlabel="time $t$ (learning rate × step)")
+    above.set(ylabel="loss")
+    embedding.set(ylabel="embedding")
+    networks.time_axis(hidden, one)
+    for ax in (above, embedding, hidden):
+        ax.axvline(max(time, float(one["effective_time"][1])), color=RUST, lw=1.3)
+        ax.tick_params(labelbottom=ax is hidden)
+    cloud = fig.add_subplot(grid[:, 1])
+    embeddings = one["embedding"].sel(snapshot=step, method="nearest").values
+    scores = networks.principal_components(embeddings[None])[0]
+    networks.draw_cloud(cloud, scores, reach, groups)
+    place = int(np.abs(one["step"].values - step).argmin())
+    above.set_title(f"{METHODS[method]}, step {step}")
+    cloud.set_title(f"PR {networks.participation(one)[place]:.2f}")
+    return fig
+
+
+def reach(log: xr.Dataset, run: int = 0) -> float:
+    """The scale that all clouds of a run share, that of the last one."""
+    last = log["embedding"].isel(run=run, snapshot=[-1]).values
+    return networks.cloud_reach(networks.principal_components(last))
