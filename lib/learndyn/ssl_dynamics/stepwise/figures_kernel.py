@@ -66,25 +66,28 @@ def learned_functions(rings: Planar, pairs: int = 6) -> Figure:
 
 
 def pca_against_pairs(turned: Planar, identical: Planar, signs: Mapping[str, Sequence[float]]) -> Figure:
-    """Learned functions with identical views (above: kernel PCA) and with rotated ones (below)."""
+    """Learned functions with identical views (above: kernel PCA) and with rotated ones (below).
+
+    Framed: the function whose sign tells the rings apart best.
+    """
     count = len(turned.functions)
     fig, axes = plt.subplots(2, count, figsize=(7.0, 4.2))
     rows = {"identical": identical, "rotated": turned}
+    where = {name: int(np.argmax(values)) for name, values in signs.items()}
     for row, (name, planar) in zip(axes, rows.items(), strict=True):
-        for mode, (ax, values, size) in enumerate(
-            zip(row, planar.functions, _sizes(planar.functions), strict=True)
-        ):
+        panels = zip(row, planar.functions, _sizes(planar.functions), strict=True)
+        for mode, (ax, values, size) in enumerate(panels):
             _plane(ax, values, size)
             _points(ax, planar.samples)
             gamma = float(planar.model.modes.eigenvalues[mode])
-            ax.set_xlabel(f"$\\gamma_{mode + 1}={gamma:.3f}$", fontsize=10.5)
+            framed = mode == where[name]
+            ax.set_xlabel(f"$\\gamma_{mode + 1}={gamma:.3f}$", fontsize=10.5, color=RUST if framed else INK)
+            for spine in ax.spines.values():
+                spine.set(color=RUST if framed else MUTED, lw=3 if framed else 0.9)
         row[0].set_ylabel(f"{name} views", fontsize=11)
-        # The first function is nearly constant in sign; which later one tells the rings apart?
-        row[int(np.argmax(signs[name]))].set_title("tells the rings apart", fontsize=10, color=RUST)
-    where = {name: int(np.argmax(values)) + 1 for name, values in signs.items()}
     fig.suptitle(
-        f"The rings are told apart by function {where['identical']} without rotations, "
-        f"by function {where['rotated']} with them"
+        f"Inside against outside: function {where['identical'] + 1} of kernel PCA, "
+        f"function {where['rotated'] + 1} from rotated pairs"
     )
     return fig
 
@@ -136,7 +139,7 @@ def large_starts(ends: xr.Dataset, dimensions: int, samples: int) -> Figure:
     axes[0].set(ylabel="alignment $a$", ylim=(-0.03, 1.08))
     axes[1].plot(scale, ends["norm_ratio"], "o-", color=RUST)
     axes[1].axhline(1, color=MUTED, lw=1, ls=":")
-    axes[1].set(xscale="log", yscale="log", ylabel=r"$\|f\|_K^2\,/\,\sum_j 1/\gamma_j$")
+    axes[1].set(xscale="log", yscale="log", ylabel=r"$\|f\|_K^2$ / least one")
     axes[1].set_xlabel(r"scale $\alpha$ of the start")
     last = float(ends["norm_ratio"][-1])
     axes[0].set_title(f"From $\\alpha={scale[-1]:g}$: zero loss, {last:.0f} × the least norm")
@@ -279,6 +282,23 @@ def small_with_width(curves: Mapping[str, xr.DataArray], exponents: Mapping[str,
     ax.set(xscale="log", yscale="log", xlabel="width $h$ (hidden units)", ylabel="relative difference")
     ax.set_title("The kernel hardly moves; blocks matter")
     ax.margins(x=0.04)
+    label_lines(ax)
+    return fig
+
+
+def head_start(found: xr.Dataset) -> Figure:
+    """λ₂ at the time of mode 1 against the scale of the outputs: networks (solid) and theory (dashed)."""
+    fig, ax = plt.subplots()
+    mean = np.exp(np.log(found).mean("seed"))
+    for width, color in zip(found["width"].values, (RUST, INDIGO, PINE), strict=False):
+        line = mean["network"].sel(width=width)
+        ax.plot(found["scale"], line, "o-", color=color, label=f"{width} units")
+    theory = np.exp(np.log(mean["theory"]).mean("width"))
+    ax.plot(found["scale"], theory, color=INK, ls=(0, (3, 3)), label="theory")
+    ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the initial outputs")
+    ax.set(ylabel=r"$\lambda_2$ when mode 1 is learned")
+    ax.invert_xaxis()
+    ax.set_title("Mode 2 has a head start that no small start removes")
     label_lines(ax)
     return fig
 

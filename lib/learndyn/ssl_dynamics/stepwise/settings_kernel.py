@@ -50,6 +50,8 @@ class KernelNotebook(Config):
     wide_pairs: PositiveInt = 40
     wide_dimensions: PositiveInt = 5
     output_scale: PositiveFloat = 1e-4
+    leak_widths: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (64, 512)
+    leak_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=3)] = (1e-2, 1e-4, 1e-6)
     explorer_times: Annotated[int, Field(ge=2)] = 14
     device: str = "cpu"
 
@@ -314,6 +316,22 @@ def infinite_width(config: wide.WideConfig) -> xr.Dataset:
             distance[row, column] = float((found - limit).norm() / limit.norm())
     coords = {"width": list(config.width), "seed": list(config.seed)}
     return xr.Dataset({"distance": (("width", "seed"), distance)}, coords=coords)
+
+
+def head_start(config: wide.WideConfig, scales: Sequence[float], *, device: str = "cpu") -> xr.Dataset:
+    """The second eigenvalue of C at the predicted half time of mode 1, over (scale, width, seed).
+
+    ``network``: of trained networks whose outputs start at these scales; ``theory``: as predicted from the
+    tangent kernel at initialisation.
+    """
+    values = []
+    for scale in scales:
+        run = wide.train(config.replace(output_scale=scale, horizon=1.0), device=device)
+        step = (run["predicted_half_time"].sel(mode=1) / run["learning_rate"]).round().astype(int)
+        at = run[["eigenvalues", "predicted_eigenvalues"]].sel(mode=2).isel(step=step)
+        values.append(at.drop_vars(("mode", "step")))
+    together = xr.concat(values, "scale").assign_coords(scale=list(scales))
+    return together.rename(eigenvalues="network", predicted_eigenvalues="theory")
 
 
 def exponent(values: xr.DataArray) -> float:

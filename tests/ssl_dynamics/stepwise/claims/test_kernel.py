@@ -108,7 +108,19 @@ def falling(name: str, power: float = -0.5) -> xr.Dataset:
     )
 
 
+def head_start(power: float = 0.0, theory: float = 1.2, wider: float = 0.2) -> xr.Dataset:
+    scale = np.array([1e-2, 1e-4, 1e-6])[:, None, None]
+    width = np.array([1.0, wider])[None, :, None]
+    both = np.ones((3, 2, 2))
+    data = {"network": 1e-3 * width * scale**power * both, "theory": scale**theory * both}
+    dims = ("scale", "width", "seed")
+    return xr.Dataset(
+        {k: (dims, v) for k, v in data.items()}, coords={"scale": scale.ravel(), "width": [64, 512]}
+    )
+
+
 GOOD = {
+    "stepwise.wide-head-start": head_start,
     "stepwise.kernel-forms": lambda: 4e-14,
     "stepwise.kernel-spectrum": lambda: 6e-16,
     "stepwise.kernel-linear": lambda: 2e-14,
@@ -129,6 +141,13 @@ GOOD = {
 }
 
 SPOILED = {
+    "stepwise.wide-head-start": [
+        lambda: head_start(power=1.2),
+        lambda: head_start(power=-1.0),
+        lambda: head_start(theory=0.0),
+        lambda: head_start(wider=2.0),
+        lambda: head_start() * np.nan,
+    ],
     "stepwise.kernel-forms": [lambda: 1e-3, lambda: np.nan],
     "stepwise.kernel-spectrum": [lambda: 1e-6, lambda: np.nan],
     "stepwise.kernel-linear": [lambda: 1e-8, lambda: np.nan],
@@ -324,6 +343,19 @@ def test_infinite_width_and_exponent() -> None:
     found = experiment.infinite_width(wide.WideConfig(width=(64, 1024), seed=(0, 1), pairs=10))
     assert -0.7 < experiment.exponent(found.distance) < -0.3
     assert experiment.exponent(falling("x", -0.25).x) == pytest.approx(-0.25)
+
+
+def test_head_start_is_read_off_when_mode_1_is_learned() -> None:
+    config = wide.WideConfig(width=(16, 32), seed=(0, 1), pairs=10, dimensions=3)
+    found = experiment.head_start(config, [1e-2, 1e-4])
+    assert dict(found.sizes) == {"scale": 2, "width": 2, "seed": 2}
+    run = wide.train(config.replace(width=(32,), seed=(1,), output_scale=1e-4)).isel(width=0, seed=0)
+    time = run.step * float(run.learning_rate)
+    at = int(np.abs(time.values - float(run.predicted_half_time[0])).argmin())
+    one = found.sel(scale=1e-4, width=32, seed=1)
+    assert float(one.network) == float(run.eigenvalues[at, 1])
+    assert float(one.theory) == float(run.predicted_eigenvalues[at, 1])
+    assert (found.theory.sel(scale=1e-2) > 10 * found.theory.sel(scale=1e-4)).all()
 
 
 def test_the_clock_spans_all_modes() -> None:
