@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-from learndyn.core import spectra
+from learndyn.core import images, spectra
 from learndyn.core.pairs import FixedPairs
-from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, label_lines, shades
+from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, shades
 from learndyn.ssl_dynamics.stepwise import figures_networks as networks
-from learndyn.ssl_dynamics.stepwise import published
+from learndyn.ssl_dynamics.stepwise import published, tasks
 from learndyn.ssl_dynamics.stepwise.settings_mlp import CloudMoment
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
@@ -29,9 +29,12 @@ def task(pairs: FixedPairs, shown: int = 6) -> Figure:
     fig = plt.figure(figsize=(7.0, 5.4))
     above, below = fig.subfigures(2, 1, height_ratios=(1.0, 1.15))
     tiles = above.subplots(2, shown)
+    digits = tasks.all_digits()
+    mean = images.digits().as_float().mean(0)[0]
     for row, view, name in zip(tiles, (pairs.view_a, pairs.view_b), ("$x_i$", "$x_i'$"), strict=True):
         for ax, image in zip(row, view[:shown], strict=True):
-            ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=-2, vmax=3.5)
+            pixels = mean + digits.pixel_rms * image.reshape(8, 8)  # as before centring
+            ax.imshow(pixels, cmap="gray_r", vmin=-0.1, vmax=1.05)
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
@@ -134,25 +137,26 @@ def scale_free(theory: Mapping[str, xr.Dataset], standard: Mapping[str, xr.Datas
     ):
         for (name, run), color, style in zip(runs.items(), (INDIGO, RUST), ("-", (0, (4, 4))), strict=True):
             # Gradient descent at scale α and rate η moves like one at scale 1 and rate η/α².
-            clock = run["effective_time"] / run["body_scale"] ** 2
-            ax.plot(clock[1:], run["loss"][1:] / run["loss"][0], color=color, ls=style, label=name)
+            clock = (run["effective_time"] / run["body_scale"] ** 2).values
+            clock[0] = clock[1] / 2  # step 0 on a log axis
+            ax.plot(clock, run["loss"] / run["loss"][0], color=color, ls=style, label=name)
         ax.set(xscale="log", xlabel="time $t/\\alpha^2$", title=title)
-        ax.legend(loc="lower left")
+    axes[1].legend(loc="upper right")
     axes[0].set_ylabel("loss / loss at the start")
     return fig
 
 
-def divergence(right: xr.Dataset, wrong: xr.Dataset) -> Figure:
-    """The losses of two learning rates, one of which is too large."""
+def divergence(right: xr.Dataset, wrong: xr.Dataset, top: float = 16.0) -> Figure:
+    """The losses of two learning rates, one of which is too large; the axis ends at ``top``."""
     fig, ax = plt.subplots()
-    for run, color in ((right, INDIGO), (wrong, RUST)):
-        loss = np.clip(run["loss"].values, 1e-4, 1e6)
-        ax.plot(run["step"].values[1:], loss[1:], color=color, label=f"rate {float(run['learning_rate']):g}")
-    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss (cut at $10^6$)")
+    for run, color, place in ((right, INDIGO, (0.04, 0.08)), (wrong, RUST, (0.04, 0.85))):
+        ax.plot(run["step"].values[1:], np.minimum(run["loss"].values[1:], 2 * top), color=color)
+        words = f"learning rate {float(run['learning_rate']):g}"
+        ax.annotate(words, place, xycoords="axes fraction", color=color)
+    ax.set(xscale="log", xlabel="step", ylabel="loss", ylim=(-0.4, top))
     ax.set_title(
         f"At rate {float(wrong['learning_rate']):g} this run ends at step {int(wrong['status_step'])}"
     )
-    label_lines(ax)
     return fig
 
 
@@ -169,7 +173,7 @@ def alignments(table: pd.DataFrame, reference: pd.DataFrame) -> Figure:
         ax.plot(paper["final_raw"], np.full(len(paper), row), "D", color=RUST, ms=7)
     chance = float(table["random"].iloc[0])
     ax.axvline(chance, color=MUTED, ls=":", lw=1.2)
-    ax.annotate("chance", (chance, 2.42), xytext=(4, 0), textcoords="offset points", color=MUTED, va="top")
+    ax.annotate("chance", (chance, 1.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
     ax.set_yticks(range(3), [networks.LOSS_NAMES[loss] for loss in losses.values()])
     ax.set(xlim=(0, 1.02), ylim=(2.5, -0.75), xlabel="alignment with the predicted embeddings")
     words = (("after training", INDIGO, 0.62), ("before", "#5a63a8", 0.44), ("paper, ResNet-50", RUST, 0.12))

@@ -38,11 +38,19 @@ _TIME = "time $t$ (learning rate × step)"
 
 
 class Panel(NamedTuple):
-    """One column of a figure: a run, which spectrum of it to draw, and a title (by default its loss)."""
+    """One column of a figure.
+
+    Attributes:
+        run: what is drawn.
+        spectrum: which eigenvalues of it.
+        title: by default the name of the loss.
+        window: from when to when (effective time); by default all logged times after step 0.
+    """
 
     run: xr.Dataset
     spectrum: Spectrum = "correlation"
     title: str = ""
+    window: tuple[float, float] | None = None
 
     @property
     def heading(self) -> str:
@@ -102,7 +110,7 @@ def staircase(panels: Sequence[Panel], *, mark: float | None = None, width: floa
             if mark is not None:
                 ax.axvline(mark, color=RUST, lw=1.2)
         below.set_xlabel(_TIME if len(panels) < 3 else "time $t$")
-        time_axis(below, panel.run)
+        time_axis(below, panel.run, panel.window)
     axes[0, 0].set_ylabel("loss")
     kinds = {panel.spectrum for panel in panels}
     axes[1, 0].set_ylabel(_EIGENVALUES[kinds.pop()] if len(kinds) == 1 else "eigenvalues")
@@ -113,9 +121,9 @@ def draw_loss(ax: Axes, run: xr.Dataset, *, color: str = INK) -> None:
     """The loss of a run against effective time."""
     time, loss = run["effective_time"].values, run["loss"].values
     ax.plot(time[1:], loss[1:], color=color, lw=1.7)
-    finite = loss[np.isfinite(loss)]
-    top = finite[0] if len(finite) else 1.0
-    ax.set_ylim(min(0.0, finite.min(initial=0)) - 0.03 * top, 1.06 * top)
+    drawn = loss[1:][np.isfinite(loss[1:])]
+    top = drawn.max(initial=1e-12)
+    ax.set_ylim(drawn.min(initial=0) - 0.03 * top, 1.06 * top)
 
 
 def draw_eigenvalues(ax: Axes, run: xr.Dataset, spectrum: Spectrum, *, halves: Axes | None = None) -> None:
@@ -140,11 +148,16 @@ def mode_colors(count: int) -> list[str]:
     return shades(count)[::-1]
 
 
-def time_axis(ax: Axes, run: xr.Dataset) -> None:
-    """A log axis of effective time with labels at whole powers of ten."""
+def time_axis(ax: Axes, run: xr.Dataset, window: tuple[float, float] | None = None) -> None:
+    """A log axis of effective time: labels at powers of ten, in short windows also at 2 and 5."""
     time = run["effective_time"].values
-    ax.set(xscale="log", xlim=(time[1], time[-1]))
-    ax.xaxis.set_major_locator(LogLocator(base=10, numticks=8))
+    low, high = (time[1], time[-1]) if window is None else window
+    ax.set(xscale="log", xlim=(low, high))
+    if high < 100 * low:
+        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter("{x:g}")
+    else:
+        ax.xaxis.set_major_locator(LogLocator(base=10, numticks=8))
     ax.xaxis.set_minor_locator(NullLocator())
 
 
@@ -192,7 +205,7 @@ def clouds(
         groups: number of each pair's group for its colour; −1 is grey.
     """
     scores = principal_components(embeddings)
-    fig, axes = plt.subplots(1, len(titles), figsize=(7.0, 7.0 / max(len(titles), 3) + 0.55), squeeze=False)
+    fig, axes = plt.subplots(1, len(titles), figsize=(7.0, 7.0 / max(len(titles), 3) + 0.5), squeeze=False)
     reach = cloud_reach(scores)
     for ax, title, cloud in zip(axes[0], titles, scores, strict=True):
         draw_cloud(ax, cloud, reach, groups)
@@ -201,8 +214,8 @@ def clouds(
 
 
 def cloud_reach(scores: Float[np.ndarray, "*moment view pair component"]) -> float:
-    """The largest coordinate, to be given to all panels that share a scale."""
-    return float(np.abs(scores).max(initial=1e-12))
+    """The largest coordinate of any projected cloud, to be given to all panels that share a scale."""
+    return float(np.abs(scores @ _VIEW).max(initial=1e-12))
 
 
 def draw_cloud(
@@ -213,13 +226,13 @@ def draw_cloud(
 ) -> None:
     """A cloud in three dimensions, projected along a fixed direction onto the panel."""
     points = np.concatenate(list(scores)) @ _VIEW
-    for number, axis in enumerate(1.15 * reach * _VIEW, start=1):
+    for number, axis in enumerate(0.95 * reach * _VIEW, start=1):
         ax.plot([0, axis[0]], [0, axis[1]], color=MUTED, lw=0.9, zorder=0)
         ax.annotate(str(number), 1.12 * axis, color=MUTED, ha="center", va="center", fontsize=9.5)
     chosen = np.tile(np.zeros(scores.shape[1], int) if groups is None else np.asarray(groups), len(scores))
     for group, color in zip(range(-1, len(_GROUP_COLORS) - 1), _GROUP_COLORS, strict=True):
         ax.plot(*points[chosen == group].T, "o", ms=3.0, mec="none", color=color, alpha=0.8)
-    side = 1.5 * reach
+    side = 1.12 * reach
     ax.set(xlim=(-side, side), ylim=(-side, side), aspect="equal", xticks=[], yticks=[])
     ax.grid(False)
     for spine in ax.spines.values():
@@ -294,7 +307,7 @@ def hidden(panels: Sequence[Panel]) -> Figure:
         draw_eigenvalues(below, panel.run, panel.spectrum, halves=above)
         above.set(yscale="log", title=panel.heading)
         below.set_xlabel(_TIME if len(panels) < 3 else "time $t$")
-        time_axis(below, panel.run)
+        time_axis(below, panel.run, panel.window)
     axes[0, 0].set_ylabel("hidden layer")
     axes[1, 0].set_ylabel("embedding")
     return fig

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.core import images, spectra
-from learndyn.core.backbones import MLPConfig
 from learndyn.core.config import Config
 from learndyn.core.device import generator
 from learndyn.core.pairs import FixedPairs, FreshNoisePairs, crop_pairs
@@ -48,9 +47,9 @@ class SmallNetwork(Config):
     pairs: Annotated[int, Field(ge=10)] = 100
     noise_sd: NonNegativeFloat = 0.15
     scales: Scales = (1.0, 0.5, 0.3, 0.2, 0.1)
-    scale_rates: Scales = (0.0004, 0.006, 0.02, 0.05, 0.05)
+    scale_rates: Scales = (0.0004, 0.006, 0.02, 0.05, 0.03)
     other_scales: Scales = (1.0, 0.1)
-    small_steps: Annotated[int, Field(ge=10)] = 2500
+    small_steps: Annotated[int, Field(ge=10)] = 1000
     ensemble_steps: Annotated[int, Field(ge=10)] = 1500
     exercise_steps: Annotated[int, Field(ge=10)] = 600
     clock_steps: PositiveInt = 1000
@@ -86,6 +85,11 @@ class SmallNetwork(Config):
         return min(self.scales)
 
     @property
+    def smallest_rate(self) -> float:
+        """The learning rate of Barlow Twins there."""
+        return dict(zip(self.scales, self.scale_rates, strict=True))[self.smallest]
+
+    @property
     def is_published_mlp(self) -> bool:
         """Whether the paper-style network sees the paper's images for the paper's number of steps."""
         return self.paper_images == "cifar10" and self.paper_steps == 7000
@@ -117,7 +121,7 @@ def small_start(settings: SmallNetwork, **changes: object) -> Training:
         "barlow_twins",
         seeds,
         settings.smallest,
-        learning_rate=dict(zip(settings.scales, settings.scale_rates, strict=True))[settings.smallest],
+        learning_rate=settings.smallest_rate,
         steps=steps,
         snapshot_steps=tuple(sorted({*early, *explorer})),
         representation_modes=8,
@@ -161,7 +165,7 @@ def wrong_configurations(settings: SmallNetwork) -> xr.Dataset:
         "standard 0.1": presets.mlp("barlow_twins", seed, 0.1, learning_rate=0.001, **steps).replace(
             loss=(standard,)
         ),
-        "smaller": presets.mlp("barlow_twins", seed, 0.05, learning_rate=0.05, **steps),
+        "smaller": presets.mlp("barlow_twins", seed, 0.05, learning_rate=0.03, **steps),
         "too fast": presets.mlp("barlow_twins", seed, 0.05, learning_rate=0.2, **steps),
     }
     return _train(settings, concatenate(list(configs.values()))).log.assign_coords(run=list(configs))
@@ -202,7 +206,13 @@ def fresh_noise(settings: SmallNetwork) -> Training:
     fixed = presets.mlp_pairs((seed,), settings.pairs, settings.noise_sd)
     noise = settings.noise_sd / digits.pixel_rms
     source = FreshNoisePairs(digits.images, noise, settings.batch_size, seed, fixed)
-    config = presets.mlp("barlow_twins", (seed,), steps=settings.fresh_steps)
+    config = presets.mlp(
+        "barlow_twins",
+        (seed,),
+        settings.smallest,
+        learning_rate=settings.smallest_rate,
+        steps=settings.fresh_steps,
+    )
     return train(config, source, device=settings.device, progress=settings.progress)
 
 
@@ -430,11 +440,6 @@ def middle_gap(log: xr.Dataset, scale: float) -> float:
 def as_series(values: Mapping[float, float]) -> pd.Series:
     """Numbers by scale, as a claim takes them."""
     return pd.Series(values)
-
-
-def mlp(dimensions: int) -> MLPConfig:
-    """The network of the notebook with another number of outputs."""
-    return MLPConfig(inputs=64, hidden=(256,), dimensions=dimensions)
 
 
 def warmer_simclr(settings: SmallNetwork, temperature: float) -> float:

@@ -167,7 +167,7 @@ def _check_scale_free(runs: ScaleFree) -> Outcome:
 
 def _check_divergence(found: Divergence) -> Outcome:
     holds = "diverged" in found.status and np.isnan(found.loss) and found.neighbour < 0.5
-    return Outcome(f"{found.status}; beside it, with a quarter of the rate: {found.neighbour:.1e}", holds)
+    return Outcome(f"{found.status}; beside it, at a lower rate: {found.neighbour:.1e}", holds)
 
 
 def _check_noise(found: Noise) -> Outcome:
@@ -211,9 +211,8 @@ def _check_chance(table: pd.DataFrame) -> Outcome:
 
 def _check_high(table: pd.DataFrame) -> Outcome:
     values = table.loc[table["loss"].isin([BARLOW, VICREG]), ["raw", "centred"]]
-    return Outcome(
-        f"{values.min().min():.2f} … {values.max().max():.2f}", len(values) and (values > 0.6).all(None)
-    )
+    numbers = values.to_numpy()
+    return Outcome(f"{numbers.min():.2f} … {numbers.max():.2f}", (numbers > 0.6).all())
 
 
 def _check_order(table: pd.DataFrame) -> Outcome:
