@@ -127,8 +127,8 @@ ledger.check("stepwise.shuffled-linear", logs, at_paper_scale=False)
 show(
     figures.shuffled_linear(logs),
     name="stepwise-shuffled-linear",
-    caption="Linear model on crops of photographs, with true (indigo) and shuffled (rust) positives. Right: all "
-    "eigenvalues of $\\Gamma$, on an axis that is linear near zero.",
+    caption="Linear model on crops of photographs, with true (indigo) and shuffled (rust) positives. Right: "
+    "eigenvalues of $\\Gamma$ by size, positive ones solid and negative ones dashed.",
 )
 
 # %%
@@ -276,7 +276,7 @@ pixels = experiments.pixel_accuracy(settings)
 show(
     figures.accuracy_by_rank(probes, published.nearest_neighbours(), pixels, settings.probe_dimensions),
     name="stepwise-accuracy-by-rank",
-    caption="Accuracy on test digits against the participation ratio of the embedding. Crosses: an earlier run of ours with Barlow "
+    caption="First seed. Accuracy on test digits against the participation ratio of the embedding. Crosses: an earlier run of ours with Barlow "
     "Twins. Dotted line: nearest neighbours in pixel space.",
 )
 

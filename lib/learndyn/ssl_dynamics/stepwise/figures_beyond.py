@@ -37,7 +37,8 @@ def features(pairs: Mapping[str, FixedPairs], toys: Mapping[str, xr.Dataset]) ->
     words = {"extent": "Extent: 9 inputs against 1", "amplitude": "Amplitude: 3 against 1"}
     for column, (name, run) in enumerate(toys.items()):
         top, bottom = axes[:, column]
-        view = pairs[name].view_a[0].numpy()
+        views = pairs[name].view_a.numpy()
+        view = views[int((views[:, 0] * views[:, -1]).argmin())]  # one whose two signs differ
         if name == "extent":
             top.bar(np.arange(1, len(view) + 1), view, color=[INDIGO] * (len(view) - 1) + [RUST], width=0.7)
         else:
@@ -52,7 +53,7 @@ def features(pairs: Mapping[str, FixedPairs], toys: Mapping[str, xr.Dataset]) ->
 def _mode_curves(ax: Axes, run: xr.Dataset) -> None:
     times = _first_positive(run["effective_time"].values)
     for mode, color in ((1, INDIGO), (2, RUST)):
-        ax.plot(times, run["correlation_eigenvalues"].sel(mode=mode), color=color)
+        ax.plot(times, run["correlation_eigenvalues"].sel(mode=mode), color=color, lw=4, alpha=0.5)
         ax.plot(times, run["theory"].sel(mode=mode), **DASHED)
     half = run["half_time"].values
     ax.set(xscale="log", xlabel="time $t$", ylim=(-0.05, 1.1), xlim=(half[0] / 12, half[1] * 4))
@@ -69,16 +70,17 @@ def shuffled_linear(logs: Mapping[str, xr.Dataset]) -> Figure:
         times = log["effective_time"].isel(run=0).values
         left.plot(_first_positive(times), log["loss"].isel(run=0), color=color, label=words)
         spectrum = log["spectrum"].values
-        share = np.linspace(0, 1, len(spectrum))
-        right.plot(share, spectrum, color=color, label=words)
+        for part, style in ((spectrum, "-"), (-spectrum[::-1], (0, (2, 2)))):
+            kept = part[part > 1e-9 * spectrum.max()]
+            label = f"{words}, {'positive' if part is spectrum else 'negative'}"
+            right.plot(np.arange(1, len(kept) + 1), kept, color=color, ls=style, lw=1.5, label=label)
     start = min(float(log["half_time"].min()) for log in logs.values())
     left.set(xscale="log", xlabel="time $t$", ylabel="loss", xlim=(start / 5, None))
-    right.set(xlabel="rank of the eigenvalue (share)", ylabel="eigenvalue of $\\Gamma$")
-    right.set_yscale("symlog", linthresh=0.1)
+    right.set(xlabel="rank by magnitude", ylabel="|eigenvalue of $\\Gamma$|", xscale="log", yscale="log")
+    right.set_ylim(bottom=float(logs["true"]["spectrum"].max()) * 1e-5)
     delay = logs["shuffled"]["half_time"].isel(run=0) / logs["true"]["half_time"].isel(run=0)
     left.set_title(f"Steps {float(delay.min()):.0f} to {float(delay.max()):.0f} times later")
-    right.set_title("Smaller eigenvalues")
-    label_lines(right)
+    right.set_title("Positive: solid; negative: dashed")
     left.annotate("true", (0.05, 0.1), xycoords="axes fraction", color=INDIGO)
     left.annotate("shuffled", (0.95, 0.9), xycoords="axes fraction", color=RUST, ha="right")
     return fig
@@ -127,10 +129,11 @@ def nuisance_planes(log: xr.Dataset) -> Figure:
             for seed in curves["seed"].values:
                 ax.plot(steps, curves.sel(seed=seed), color=color, lw=0.7, alpha=0.6)
             ax.plot(steps, curves.median("seed"), color=color, lw=2.0, label=plane)
-        share = (planes / planes.sum("plane")).sel(loss=name, plane="nuisance").median("seed")
+        total = planes.sel(loss=name).sum("plane")
+        grown = (total > 100 * total.isel(step=0)).argmax("step")
+        share = (planes.sel(loss=name, plane="nuisance") / total).isel(step=grown).median("seed")
         ax.set(xscale="log", yscale="log", ylabel="$\\|W\\|^2$ in plane", ylim=(1e-11, 30))
-        peak = 100 * float(share.sel(step=slice(10, None)).max())
-        ax.set_title(f"{name}: up to {peak:.0f} % nuisance after step 10")
+        ax.set_title(f"{name}: what grows first is {100 * float(share):.0f} % nuisance")
         label_lines(ax)
     np.atleast_1d(axes)[-1].set_xlabel("step")
     return fig
@@ -157,16 +160,16 @@ def nuisance_threshold(sweep: xr.Dataset) -> Figure:
     left.annotate("shared", (ratio[0], 30), color=INDIGO, xytext=(0, -14), textcoords="offset points")
     right.annotate(
         f"{overtaking:.1f}",
-        (overtaking, 1.0),
+        (overtaking, 0.25),
         color=MUTED,
         ha="right",
         xytext=(-3, 0),
         textcoords="offset points",
     )
     right.annotate(
-        f"{threshold:.0f}", (threshold, 1.0), color=MUTED, xytext=(3, 0), textcoords="offset points"
+        f"{threshold:.0f}", (threshold, 0.85), color=MUTED, xytext=(3, 0), textcoords="offset points"
     )
-    left.set_title(f"Nuisance decays above {threshold:.0f} …")
+    left.set_title(f"No growth above {threshold:.0f} …")
     right.set_title(f"… and leads below {overtaking:.1f}")
     return fig
 
@@ -177,19 +180,16 @@ def nuisance_threshold(sweep: xr.Dataset) -> Figure:
 def accuracy_by_rank(
     runs: Mapping[str, xr.Dataset], reference: pd.DataFrame, pixels: float, dimensions: int
 ) -> Figure:
-    """k-NN and linear-probe accuracy against the participation ratio, along training."""
+    """k-NN and linear-probe accuracy against the participation ratio, along the first run of each loss."""
     fig, axes = plt.subplots(1, 2, figsize=(7.0, 4.0), sharex=True, sharey=True)
     for ax, what, words in zip(axes, ("knn", "linear_probe"), ("k-NN", "linear probe"), strict=True):
         for name, run in runs.items():
-            for number in range(run.sizes["run"]):
-                one = run.isel(run=number)
-                rank, value = one["participation_ratio"].values, one[what].values
-                turn = int(rank.argmin())
-                style = {"color": LOSS_COLORS[name], "lw": 1.4}
-                ax.plot(rank[: turn + 1], value[: turn + 1], ls=":", **style)
-                label = LOSS_WORDS[name] if number == 0 else "_"
-                ax.plot(rank[turn:], value[turn:], marker="o", ms=2.6, label=label, **style)
-                ax.plot(rank[0], value[0], "s", color=LOSS_COLORS[name], ms=5)
+            rank, value = (run[part].isel(run=0).values for part in ("participation_ratio", what))
+            turn = int(rank.argmin())
+            style = {"color": LOSS_COLORS[name], "lw": 1.5}
+            ax.plot(rank[: turn + 1], value[: turn + 1], ls=(0, (1, 1.5)), **style)
+            ax.plot(rank[turn:], value[turn:], marker="o", ms=3, label=LOSS_WORDS[name], **style)
+            ax.plot(rank[0], value[0], "s", color=INK, ms=5.5, zorder=4)
         ax.set(xlabel="participation ratio", title=words, xlim=(0.5, dimensions + 0.5))
     axes[0].plot(
         reference["participation_ratio"], reference["accuracy"], "x", color=INK, ms=5, label="_earlier run"
@@ -197,9 +197,11 @@ def accuracy_by_rank(
     axes[0].axhline(pixels, color=MUTED, lw=1, ls=":")
     axes[0].annotate("pixels", (dimensions, pixels), color=MUTED, ha="right", va="bottom", fontsize=9.5)
     axes[0].set_ylabel("test accuracy")
-    low = min(float(run["knn"].min()) for run in runs.values())
-    axes[0].set_title(f"k-NN dips to {low:.2f} at rank 1–2")
-    axes[1].set_title("Linear probe")
+    low = [
+        min(float(run[what].isel(run=0).min()) for run in runs.values()) for what in ("knn", "linear_probe")
+    ]
+    axes[0].set_title(f"k-NN dips to {low[0]:.2f}")
+    axes[1].set_title(f"Linear probe: {low[1]:.2f} at least")
     handles, labels = axes[1].get_legend_handles_labels()
     axes[1].legend(handles, labels, loc="lower right")
     return fig
@@ -284,7 +286,7 @@ def clocks(scaling: xr.Dataset, knobs: xr.Dataset) -> Figure:
             f"{layers} layer{'s' if layers > 1 else ''}",
             (scale.min(), float(at["exact"].max())),
             color=color,
-            xytext=(6, 8 if layers == 1 else -16),
+            xytext=(14, 12 if layers == 1 else -30),
             textcoords="offset points",
         )
     left.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of all layers", ylabel="half time of mode 1")
@@ -294,6 +296,8 @@ def clocks(scaling: xr.Dataset, knobs: xr.Dataset) -> Figure:
         right.plot(knobs["head"], at["exact"], color=color, label=label)
         right.plot(knobs["head"], at["measured"], "o", color=color, ms=4)
     right.set(xscale="log", yscale="log", xlabel="$\\alpha_\\mathrm{head}$", ylabel="half time")
+    left.set_xticks(scale, [f"{value:g}" for value in scale])
+    left.minorticks_off()
     left.set_title(f"Two layers: $\\alpha^{{{scaling_exponent(scaling):.2f}}}$".replace("-", "−"))
     right.set_title("The body sets the clock")
     handles, labels = right.get_legend_handles_labels()
