@@ -49,7 +49,7 @@ sweep: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/cogo.py
-	@$(BIN)/python benchmarks/ssl.py
+	@$(BIN)/python benchmarks/stepwise.py
 
 environment: $(READY)
 
