@@ -3,6 +3,7 @@ model that it describes, integrated or trained."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -363,25 +364,23 @@ def two_tower_flow(scale: float = 1e-4) -> xr.Dataset:
 def explorer_runs(
     settings: Linear, learning_fraction: float = 0.05
 ) -> dict[tuple[float, float, int], xr.Dataset]:
-    """Trained linear models for every (scale, gap, dimension) of the explorer, one seed.
+    """Trained linear models for every (scale, gap, dimension) of the explorer, one run for each seed.
 
     γ_j = gap^{j−1}, d + 1 positive modes: the last of them competes with the d-th.
     """
     found = {}
-    for gap in settings.explorer_gaps:
-        for d in settings.explorer_dimensions:
-            gamma = gap ** torch.arange(d + 1, dtype=torch.float64)
-            config = toy.ToyConfig(
-                dimensions=d,
-                init_scale=settings.explorer_scales,
-                seed=settings.seeds[0],
-                stability_fraction=learning_fraction,
-                mode_threshold=0.0,
-                log_ratio=1.03,
-            )
-            runs = toy.train(
-                config, Modes(gamma, torch.eye(d + 1, dtype=torch.float64)), device=settings.device
-            )
-            for index, scale in enumerate(settings.explorer_scales):
-                found[scale, gap, d] = runs.isel(run=index)
+    scales, seeds = settings.explorer_scales, settings.explorer_seeds
+    for gap, d in itertools.product(settings.explorer_gaps, settings.explorer_dimensions):
+        modes = Modes(gap ** torch.arange(d + 1, dtype=torch.float64), torch.eye(d + 1, dtype=torch.float64))
+        config = toy.ToyConfig(
+            dimensions=d,
+            init_scale=np.repeat(scales, len(seeds)),
+            seed=seeds * len(scales),
+            stability_fraction=learning_fraction,
+            mode_threshold=0.0,
+            log_ratio=1.03,
+        )
+        runs = toy.train(config, modes, device=settings.device)
+        for index, scale in enumerate(scales):
+            found[scale, gap, d] = runs.isel(run=slice(index * len(seeds), (index + 1) * len(seeds)))
     return found

@@ -25,6 +25,7 @@ from learndyn.ssl_dynamics.stepwise.settings_linear import (
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
 _DASHED = {"color": INK, "lw": 1.0, "ls": (0, (4, 3)), "zorder": 3}
+_BROAD = {"lw": 3.4, "alpha": 0.55}  # so that a dashed line on top is seen
 TIME = "effective time $t$ (learning rate × steps)"
 
 
@@ -110,7 +111,7 @@ def closed_form(flow: xr.Dataset) -> Figure:
     """Eigenvalues of C of the matrix flow (colours) and those of Prop. 4.1 (dashed)."""
     fig, ax = plt.subplots()
     for color, j in zip(shades(flow.sizes["mode"]), range(flow.sizes["mode"]), strict=True):
-        ax.plot(flow["time"], flow["integrated"][:, j], color=color, lw=3.2, alpha=0.8)
+        ax.plot(flow["time"], flow["integrated"][:, j], color=color, **_BROAD)
         ax.plot(flow["time"], flow["closed_form"][:, j], **_DASHED)
         tau = float(flow["critical_time"][j])
         ax.annotate(f"$\\tau_{j + 1}$", (tau, 0.5), xytext=(6, -4), textcoords="offset points", color=color)
@@ -152,7 +153,8 @@ def overtaking(flow: xr.Dataset) -> Figure:
         place = int(np.argmax(curve.values > 10.0 ** (-1.2 - 0.9 * j)))
         at = (float(flow["time"][place]), float(curve[place]))
         words = f"$\\gamma={float(flow['eigenvalue'][j]):g}$"
-        ax.annotate(words, at, xytext=(6, -5), textcoords="offset points")
+        place = {"xytext": (-6, 2), "ha": "right"} if j == 0 else {"xytext": (6, -5)}
+        ax.annotate(words, at, textcoords="offset points", **place)
     ax.set(yscale="log", xlabel="time $t$", ylabel="eigenvalues of $C$", ylim=(1e-12, 4))
     learned = ", ".join(f"{flow['eigenvalue'].values[j]:g}" for j in order)
     ax.set_title(f"Learned in the order $\\gamma$ = {learned}")
@@ -172,11 +174,11 @@ def staircase(run: xr.Dataset) -> Figure:
     theory = theory_eigenvalues(run)
     for ax in (top, bottom):
         for value in tau:
-            ax.axvline(value, color=MUTED, lw=0.8, ls=(0, (3, 3)), zorder=0)
-    top.plot(time[shown], run["loss"].values[shown], color=INDIGO)
+            ax.axvline(value, color=MUTED, lw=0.9, ls=":", zorder=0)
+    top.plot(time[shown], run["loss"].values[shown], color=INDIGO, **_BROAD)
     top.plot(time[shown], linear.loss(theory)[shown], **_DASHED)
     for j, color in enumerate(shades(modes)):
-        bottom.plot(time[shown], run["correlation_eigenvalues"].values[shown, j], color=color)
+        bottom.plot(time[shown], run["correlation_eigenvalues"].values[shown, j], color=color, **_BROAD)
         bottom.plot(time[shown], theory[shown, j], **_DASHED)
     top.yaxis.set_major_locator(MaxNLocator(integer=True))
     top.set(xscale="log", ylabel="loss", ylim=(-0.03 * modes, 1.05 * modes))
@@ -306,22 +308,23 @@ def degenerate(near: xr.Dataset) -> Figure:
     run = near.isel(run=chosen)
     time, theory = run["effective_time"].values, theory_eigenvalues(run)
     for j, color in enumerate(shades(d)):
-        left.plot(time[1:], run["correlation_eigenvalues"][1:, j], color=color)
+        left.plot(time[1:], run["correlation_eigenvalues"][1:, j], color=color, **_BROAD)
         left.plot(time[1:], theory[1:, j], **_DASHED)
     first = 0.4 * predicted_times(near)[chosen, 0]
     gap = np.abs(half_times(near)[chosen] / predicted_times(near)[chosen] - 1).max()
     left.set(xscale="log", xlabel="effective time $t$", ylabel="eigenvalues of $C$", xlim=(first, time[-1]))
-    left.set_title(f"One start: times within {100 * gap:.1f} %")
+    left.set_title(f"One start: times to {100 * gap:.1f} %")
     for row in range(near.sizes["run"]):
         style = {"color": INDIGO, "lw": 2.2} if row == chosen else {"color": RUST, "lw": 0.9, "alpha": 0.8}
         right.plot(near["effective_time"][row, 1:], near["alignment"][row, 1:], **style)
     right.axhline((d - 1) / d, color=MUTED, lw=1, ls=":")
     right.annotate(
-        f"$v_{d}$ lost", (first, (d - 1) / d), xytext=(4, 4), textcoords="offset points", color=MUTED
+        f"$v_{d}$ lost", (0.97, (d - 1) / d - 0.012), xycoords=("axes fraction", "data"), ha="right", va="top"
     )
     right.set(xscale="log", xlabel="effective time $t$", ylabel="alignment", xlim=(first, time[-1]))
-    right.set_ylim(0.6, 1.02)
-    right.set_title(f"All starts: alignment {1 - (1 - ends.min()) / d:.2f} to {1 - (1 - ends.max()) / d:.2f}")
+    right.set_ylim(0.7, 1.02)
+    low, high = (1 - (1 - end) / d for end in (ends.min(), ends.max()))
+    right.set_title(f"All starts: {low:.2f} to {high:.2f}")
     return fig
 
 
@@ -353,9 +356,11 @@ def floor(runs: xr.Dataset) -> Figure:
         )
     first = 0.2 * predicted_times(runs)[0, 0]
     end = float(runs["loss"].isel(run=-1, step=-1))
-    ax.set(xscale="log", xlabel=TIME, ylabel="loss", xlim=(first, None), ylim=(-0.15, None))
+    ax.set_xscale("log")
+    ax.set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    ax.set(xlabel=TIME, ylabel="loss", xlim=(first, None), ylim=(-0.15, None))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_title(f"Three positive modes: the larger embedding stops at {end:.3f}")
+    ax.set_title(f"Three positive modes: the larger embedding stops at {end:.3g}")
     label_lines(ax)
     return fig
 
@@ -378,31 +383,36 @@ def towers(flow: xr.Dataset) -> Figure:
 def frame(
     runs: Mapping[tuple[float, float, int], xr.Dataset], scale: float, gap: float, dimension: int
 ) -> Figure:
-    """Loss, eigenvalues and overlap with the top-d space of one trained model, theory dashed."""
-    run = runs[scale, gap, dimension]
+    """Loss and eigenvalues of one start (theory dashed), and all starts' alignment with the top d modes."""
+    group = runs[scale, gap, dimension]
+    run = group.isel(run=0)
     time = run["effective_time"].values
     theory = theory_eigenvalues(run)
     # A fixed layout: working one out takes longer than the drawing, and the frames must not jump.
     size = {"figsize": (5.6, 6.0), "height_ratios": (1.1, 1.1, 0.8)}
     fig, axes = plt.subplots(3, 1, sharex=True, layout="none", **size)
     fig.subplots_adjust(left=0.13, right=0.97, top=0.94, bottom=0.09, hspace=0.28)
-    axes[0].plot(time[1:], run["loss"][1:], color=INDIGO)
+    axes[0].plot(time[1:], run["loss"][1:], color=INDIGO, **_BROAD)
     axes[0].plot(time[1:], linear.loss(theory)[1:], **_DASHED)
     for j, color in enumerate((INDIGO, RUST, GREEN)[:dimension]):
-        axes[1].plot(time[1:], run["correlation_eigenvalues"][1:, j], color=color)
+        axes[1].plot(time[1:], run["correlation_eigenvalues"][1:, j], color=color, **_BROAD)
         axes[1].plot(time[1:], theory[1:, j], **_DASHED)
-    axes[2].plot(time[1:], run["alignment"][1:], color=PINE)
+    axes[2].plot(time[1:], group["alignment"].values[:, 1:].T, color=PINE, lw=1.1, alpha=0.8)
     axes[2].axhline(1, **_DASHED)
     limits = _limits(runs)
-    axes[0].set(ylabel="loss", ylim=(-0.15, 1.05 * limits[1]), xscale="log", xlim=(0.1, limits[0]))
+    axes[0].set_xscale("log")
+    for ax in axes:
+        ax.minorticks_off()  # a third of the time of drawing
+    axes[0].set(ylabel="loss", ylim=(-0.15, 1.05 * limits[1]), xlim=(0.1, limits[0]))
     axes[1].set(ylabel="eigenvalues of $C$", ylim=(-0.05, 1.15))
     axes[2].set(xlabel=TIME, ylabel="alignment", ylim=(-0.05, 1.12))
-    gaps = np.abs(half_times(run.expand_dims("run")) / predicted_times(run.expand_dims("run")) - 1)
-    axes[0].set_title(f"Times off by up to {100 * np.nanmax(gaps):.1f} %")
-    axes[2].set_title(f"Alignment ends at {float(run['alignment'][-1]):.2f}", pad=4)
+    gaps = np.abs(half_times(group) / predicted_times(group) - 1).max(-1)
+    ends = group["alignment"].values[:, -1]
+    axes[0].set_title(f"Times off by {100 * np.median(gaps):.1f} % (median start)")
+    axes[2].set_title(f"Alignment ends at {ends.min():.2f} to {ends.max():.2f}", pad=4)
     return fig
 
 
 def _limits(runs: Mapping[tuple[float, float, int], xr.Dataset]) -> tuple[float, int]:
-    last = max(float(run["effective_time"][-1]) for run in runs.values())
+    last = max(float(run["effective_time"][0, -1]) for run in runs.values())
     return last, max(dimension for _, _, dimension in runs)

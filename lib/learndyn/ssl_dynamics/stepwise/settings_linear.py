@@ -54,6 +54,7 @@ class Linear(Config):
     starts: PositiveInt = 2000
     explorer_scales: Scales = (1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
     explorer_gaps: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.4, 0.7, 0.9, 0.98)
+    explorer_seeds: Seeds = (0, 1, 2, 3, 4, 5)
     explorer_dimensions: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3)
     device: str = "cpu"
     progress: bool = True
