@@ -313,6 +313,7 @@ show(
 
 # %%
 tiny = experiment.measure(settings, init_scale=settings.tiny_scale)
+ledger.check("stepwise.fig1-window", runs, at_paper_scale=paper)
 ledger.check("stepwise.fig1-limit", tiny, at_paper_scale=paper)
 largest = [100 * claims.time_gaps(found)[:, 1:].max() for found in (runs, tiny)]
 Markdown(

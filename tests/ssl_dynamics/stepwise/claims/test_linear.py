@@ -157,6 +157,7 @@ GOOD = {
     "stepwise.critical-times": shapes,
     "stepwise.fig1-staircase": experiment,
     "stepwise.fig1-theory": lambda: experiment(late=1.01, mode=3),
+    "stepwise.fig1-window": lambda: experiment(late=1.01, mode=0),
     "stepwise.fig1-limit": lambda: experiment(late=1.01, mode=0),
     "stepwise.fig1-alignment": experiment,
     "stepwise.fig1-published": lambda: experiment(PUBLISHED),
@@ -192,6 +193,7 @@ SPOILED = {
         lambda: experiment(late=0.9, mode=4),
         lambda: experiment(late=100.0, mode=9),
     ],
+    "stepwise.fig1-window": [lambda: experiment(late=1.01, mode=3), lambda: experiment(late=0.97, mode=0)],
     "stepwise.fig1-limit": [lambda: experiment(late=1.01, mode=3), lambda: experiment(late=0.97, mode=0)],
     "stepwise.fig1-alignment": [lambda: experiment(alignment=0.9), lambda: experiment(alignment=np.nan)],
     "stepwise.fig1-published": [
