@@ -243,7 +243,7 @@ show(
 )
 
 # %%
-ratios = claims.half_time_ratios(log)
+ratios = experiment.half_time_ratios(log)
 Markdown(
     f"{int(log.step[-1]):,} steps. Half times over predicted ones: {ratios[0]:.4f} for mode 1, {ratios[1:].min():.4f} to "
     f"{ratios[1:].max():.4f} for the others; final alignment with the predicted subspace {float(log.alignment[0, -1]):.4f}."

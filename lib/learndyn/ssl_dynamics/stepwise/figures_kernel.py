@@ -16,7 +16,7 @@ from torch import Tensor
 
 from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, label_lines, shades
 from learndyn.ssl_dynamics.stepwise import linear
-from learndyn.ssl_dynamics.stepwise.settings_kernel import EDGE, Planar
+from learndyn.ssl_dynamics.stepwise.settings_kernel import EDGE, Planar, half_time_ratios
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
 DIVERGING = "RdBu"
@@ -46,7 +46,8 @@ def _sizes(functions: Float[Tensor, "mode row column"]) -> list[float]:
 def learned_functions(rings: Planar, pairs: int = 6) -> Figure:
     """The task (points, and arcs between the two views of some) beside the first learned functions."""
     count = len(rings.functions)
-    fig, axes = plt.subplots(1, count + 1, figsize=(7.0, 2.35))
+    fig, grid = plt.subplots(2, (count + 2) // 2, figsize=(4.8, 5.1))
+    axes = grid.ravel()
     _points(axes[0], rings.samples)
     views = [view[:, 0] + 1j * view[:, 1] for view in rings.samples.chunk(2)]
     for number in np.linspace(0, len(views[0]) - 1, pairs).astype(int):
@@ -170,7 +171,8 @@ def staircase(log: xr.Dataset, gamma: Float[np.ndarray, " mode"]) -> Figure:
         axes[1].plot(smooth, theory[:, mode], **_DASHED)
     axes[1].set(xscale="log", xlabel="effective time $t$ = learning rate × step", xlim=(smooth[0], time[-1]))
     axes[1].set_ylabel(r"eigenvalues $\lambda_j$ of $C$")
-    axes[0].set_title(f"A kernel machine learns {len(gamma)} dimensions in steps")
+    off = 100 * float(np.abs(half_time_ratios(log) - 1).max())
+    axes[0].set_title(f"{len(gamma)} steps, each within {off:.1g} % of its predicted time")
     return fig
 
 
@@ -280,7 +282,9 @@ def small_with_width(curves: Mapping[str, xr.DataArray], exponents: Mapping[str,
         mean = values.mean("seed")
         ax.plot(mean["width"], mean, marker=marker, color=color, label=f"{name} $h^{{{power}}}$")
     ax.set(xscale="log", yscale="log", xlabel="width $h$ (hidden units)", ylabel="relative difference")
-    ax.set_title("The kernel hardly moves; blocks matter")
+    moved = 100 * float(curves["moved by training"].mean("seed")[-1])
+    widest = int(curves["moved by training"]["width"][-1])
+    ax.set_title(f"Training moves the kernel by {moved:.1g} % at {widest:,} units")
     ax.margins(x=0.04)
     label_lines(ax)
     return fig
@@ -298,7 +302,9 @@ def head_start(found: xr.Dataset) -> Figure:
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the initial outputs")
     ax.set(ylabel=r"$\lambda_2$ when mode 1 is learned")
     ax.invert_xaxis()
-    ax.set_title("Mode 2 has a head start that no small start removes")
+    falls = (mean["network"].isel(scale=0) / mean["network"].isel(scale=-1)).values
+    words = f"{falls.min():.0f}- to {falls.max():.0f}-fold"
+    ax.set_title(f"Theory falls {float(theory[0] / theory[-1]):,.0f}-fold, networks {words}")
     label_lines(ax)
     return fig
 

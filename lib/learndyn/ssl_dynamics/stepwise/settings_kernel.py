@@ -230,6 +230,16 @@ def large_starts(model: KernelModel, dimensions: int, scales: Sequence[float], s
     )
 
 
+def half_time_ratios(log: xr.Dataset) -> Float[np.ndarray, " mode"]:
+    """Half times of the sorted eigenvalues of C over the predicted ones, in order of time."""
+    run = log.isel(run=0)
+    halves = linear.crossing_times(
+        torch.from_numpy(run["effective_time"].values),
+        torch.from_numpy(run["correlation_eigenvalues"].values),
+    )
+    return halves.numpy() / np.sort(run["critical_time"].values)
+
+
 class PCAGap(NamedTuple):
     """Differences between SSL on identical views and scikit-learn's kernel PCA."""
 

@@ -370,5 +370,5 @@ def test_the_clock_spans_all_modes() -> None:
 
 def test_half_time_ratios_of_a_trained_model() -> None:
     config = toy.ToyConfig(dimensions=2, init_scale=1e-6, stability_fraction=0.05)
-    ratios = claims.half_time_ratios(toy.train(config, model().modes))
+    ratios = experiment.half_time_ratios(toy.train(config, model().modes))
     assert np.abs(ratios - 1).max() < 0.02

@@ -12,14 +12,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from learndyn.core.claims import Claim, Outcome
 from learndyn.ssl_dynamics.stepwise import linear
-from learndyn.ssl_dynamics.stepwise.settings_kernel import Ending, PCAGap, exponent
+from learndyn.ssl_dynamics.stepwise.settings_kernel import Ending, PCAGap, exponent, half_time_ratios
 
 PAPER = "Stepwise SSL (arXiv:2303.15438)"
 OWN = "own addition"
@@ -85,16 +84,6 @@ def _check_norm(race: Race) -> Outcome:
         f"flow {end.norm_squared:.6f}, formula {least:.6f}, best of {len(race.competitors)} others {best:.3g}"
     )
     return Outcome(text, abs(end.norm_squared / least - 1) < 1e-6 and best > least)
-
-
-def half_time_ratios(log: xr.Dataset) -> Float[np.ndarray, " mode"]:
-    """Half times of the sorted eigenvalues of C over the predicted ones, in order of time."""
-    run = log.isel(run=0)
-    halves = linear.crossing_times(
-        torch.from_numpy(run["effective_time"].values),
-        torch.from_numpy(run["correlation_eigenvalues"].values),
-    )
-    return halves.numpy() / np.sort(run["critical_time"].values)
 
 
 def _check_dynamics(log: xr.Dataset) -> Outcome:
