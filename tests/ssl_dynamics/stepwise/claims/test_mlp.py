@@ -152,7 +152,7 @@ GOOD: dict[str, Any] = {
     "stepwise.mlp-loss": table,
     "stepwise.mlp-loss-is-sum": staircase,
     "stepwise.mlp-vicreg": lambda: table(loss=VICREG, plateaus=5),
-    "stepwise.mlp-simclr": lambda: table(loss=SIMCLR, plateaus=5),
+    "stepwise.mlp-simclr": lambda: table(loss=SIMCLR, plateaus=[3, 5, 6]),
     "stepwise.mlp-one-dimension": two_losses,
     "stepwise.mlp-cloud": lambda: ranks(1.3, 2.2, 3.1),
     "stepwise.mlp-init-scale": sweep,
@@ -187,7 +187,7 @@ SPOILED: dict[str, list[Any]] = {
         lambda: staircase().assign(loss=staircase()["loss"] * np.nan),
     ],
     "stepwise.mlp-vicreg": [lambda: FEW],
-    "stepwise.mlp-simclr": [lambda: FEW, lambda: table(plateaus=np.nan)],
+    "stepwise.mlp-simclr": [lambda: table(plateaus=[3, 4, 6]), lambda: table(plateaus=np.nan)],
     "stepwise.mlp-one-dimension": [
         lambda: two_losses(lowest=2.5),
         lambda: two_losses(second=VICREG),
