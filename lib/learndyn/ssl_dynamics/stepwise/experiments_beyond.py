@@ -41,7 +41,6 @@ from learndyn.ssl_dynamics.stepwise import (
 from learndyn.ssl_dynamics.stepwise.settings_beyond import Beyond
 
 NOISE = 0.15  # of the digit pairs, in pixel units
-CONTROL_RATE = 0.03  # below the preset: there the later modes oscillate on these pairs
 EXTENT, AMPLITUDE = "extent", "amplitude"
 PROBED = ("barlow_twins", "vicreg", "simclr")
 
@@ -161,19 +160,23 @@ def pixel_accuracy(settings: Beyond) -> float:
     return float(found)
 
 
-def shuffled_digits(settings: Beyond) -> Mapping[str, xr.Dataset]:
+def shuffled_digits(settings: Beyond, pairs: int, steps: int) -> Mapping[str, xr.Dataset]:
     """The MLP with Barlow Twins on digit pairs as they are (``true``) and with ``shuffled`` positives.
 
-    Each is the trainer's log with ``half_time`` and, merged in, the `accuracies`.
+    Each is the trainer's log with ``half_time`` and, merged in, the `accuracies` (``checkpoint_step``).
     """
-    pairs = digit_training_pairs(settings, settings.control_pairs)
-    shuffled = shuffled_pairs(pairs, generator(0, "shuffled digits"))
-    count, steps = len(settings.seeds), settings.control_steps
+    true = digit_training_pairs(settings, pairs)
+    shuffled = shuffled_pairs(true, generator(0, "shuffled digits"))
+    count = len(settings.seeds)
     config = presets.mlp(
-        "barlow_twins", settings.seeds * 2, learning_rate=CONTROL_RATE, steps=steps, log_ratio=1.03
+        "barlow_twins",
+        settings.seeds * 2,
+        learning_rate=settings.control_learning_rate,
+        steps=steps,
+        log_ratio=1.03,
     )
     config = config.replace(snapshot_steps=_logged_checkpoints(config, 12))
-    runs = stack_pairs([pairs] * count + [shuffled] * count)
+    runs = stack_pairs([true] * count + [shuffled] * count)
     training = ssl_training.train(config, runs, device=settings.device, progress=settings.progress)
     log = training.log.drop_vars("embedding").assign(
         half_time=(("run", "mode"), eigenvalue_half_times(training.log))
@@ -184,6 +187,16 @@ def shuffled_digits(settings: Beyond) -> Mapping[str, xr.Dataset]:
         "true": both.isel(run=slice(0, count)),
         "shuffled": both.isel(run=slice(count, None)),
     }
+
+
+def shuffled_table(runs: Mapping[int, Mapping[str, xr.Dataset]]) -> pd.DataFrame:
+    """k-NN accuracy at the end of `shuffled_digits` with so many pairs, one row per number and seed."""
+    rows = [
+        (pairs, int(seed), *(float(logs[name]["knn"][run, -1]) for name in ("true", "shuffled")))
+        for pairs, logs in runs.items()
+        for run, seed in enumerate(logs["true"]["seed"].values)
+    ]
+    return pd.DataFrame(rows, columns=["pairs", "seed", "true", "shuffled"])
 
 
 def probe_runs(settings: Beyond) -> Mapping[str, xr.Dataset]:

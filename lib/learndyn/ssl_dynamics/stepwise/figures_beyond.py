@@ -80,7 +80,7 @@ def shuffled_linear(logs: Mapping[str, xr.Dataset]) -> Figure:
     right.set_ylim(bottom=float(logs["true"]["spectrum"].max()) * 1e-5)
     delay = logs["shuffled"]["half_time"].isel(run=0) / logs["true"]["half_time"].isel(run=0)
     left.set_title(f"Steps {float(delay.min()):.0f} to {float(delay.max()):.0f} times later")
-    right.set_title("Positive: solid; negative: dashed")
+    right.set_title("A smaller, flatter $\\Gamma$")
     left.annotate("true", (0.05, 0.1), xycoords="axes fraction", color=INDIGO)
     left.annotate("shuffled", (0.95, 0.9), xycoords="axes fraction", color=RUST, ha="right")
     return fig
@@ -133,7 +133,7 @@ def nuisance_planes(log: xr.Dataset) -> Figure:
         grown = (total > 100 * total.isel(step=0)).argmax("step")
         share = (planes.sel(loss=name, plane="nuisance") / total).isel(step=grown).median("seed")
         ax.set(xscale="log", yscale="log", ylabel="$\\|W\\|^2$ in plane", ylim=(1e-11, 30))
-        ax.set_title(f"{name}: what grows first is {100 * float(share):.0f} % nuisance")
+        ax.set_title(f"{name}: first growth {100 * float(share):.0f} % nuisance")
         label_lines(ax)
     np.atleast_1d(axes)[-1].set_xlabel("step")
     return fig
@@ -284,9 +284,9 @@ def clocks(scaling: xr.Dataset, knobs: xr.Dataset) -> Figure:
         left.plot(scale, at["measured"].T, "o", color=color, ms=4.5)
         left.annotate(
             f"{layers} layer{'s' if layers > 1 else ''}",
-            (scale.min(), float(at["exact"].max())),
+            (scale.min(), float(at["measured"].max())),
             color=color,
-            xytext=(14, 12 if layers == 1 else -30),
+            xytext=(10, -4 if layers == 2 else 2),
             textcoords="offset points",
         )
     left.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of all layers", ylabel="half time of mode 1")

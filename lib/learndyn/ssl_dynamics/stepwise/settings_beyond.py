@@ -29,7 +29,10 @@ class Beyond(Config):
     linear_pairs: PositiveInt = 500
     linear_dimensions: Annotated[int, Field(ge=2)] = 10
     control_pairs: PositiveInt = 100
-    control_steps: PositiveInt = 2500
+    control_steps: PositiveInt = 1600
+    control_learning_rate: PositiveFloat = 0.03
+    many_pairs: PositiveInt = 400
+    many_steps: PositiveInt = 2200
     operator_scales: Several = (1e-4, 1e-5, 1e-6)
     nuisance_ratios: Several = (1.0, 30.0)
     nuisance_seeds: Seeds = (0, 1, 2, 3, 4, 5, 6, 7)

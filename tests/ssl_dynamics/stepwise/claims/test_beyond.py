@@ -289,8 +289,6 @@ TINY = Beyond(
     probe_pairs=20,
     probe_dimensions=4,
     probe_steps=(20, 20, 20),
-    control_pairs=10,
-    control_steps=20,
     operator_scales=(1e-5, 1e-6),
     progress=False,
 )
@@ -329,12 +327,15 @@ def test_training_pairs_are_training_images() -> None:
 
 
 def test_shuffled_digits_and_probes_have_their_variables() -> None:
-    logs = experiments.shuffled_digits(TINY)
+    logs = experiments.shuffled_digits(TINY, 10, 20)
     assert [log.sizes["run"] for log in logs.values()] == [2, 2]
     # both start from the same weights, and only the pairing differs
     for name in ("knn", "covariance_eigenvalues"):
         first = [logs[key][name].values[:, 0] for key in ("true", "shuffled")]
         np.testing.assert_allclose(*first, rtol=1e-4)
+    table = experiments.shuffled_table({10: logs})
+    assert table["pairs"].tolist() == [10, 10]
+    np.testing.assert_array_equal(table["shuffled"], logs["shuffled"]["knn"].isel(checkpoint=-1))
     runs = experiments.probe_runs(TINY)
     assert list(runs) == ["barlow_twins", "vicreg", "simclr"]
     assert all(float(run["knn"].max()) <= 1 for run in runs.values())

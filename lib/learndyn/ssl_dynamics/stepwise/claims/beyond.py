@@ -103,7 +103,8 @@ def _check_shuffled_mlp(logs: Logs) -> Outcome:
 def _check_meaning(logs: Logs) -> Outcome:
     true, shuffled = (logs[name]["knn"].isel(checkpoint=-1).values for name in ("true", "shuffled"))
     text = f"{_range(true, 3)} true, {_range(shuffled, 3)} shuffled"
-    return Outcome(text, bool((true - shuffled).min() >= ACCURACY_STEP))
+    gap = true - shuffled
+    return Outcome(text, bool(gap.min() > 0 and gap.mean() >= ACCURACY_STEP))
 
 
 # --- first steps ---
@@ -301,10 +302,10 @@ CLAIMS: tuple[Claim, ...] = (
         "stepwise.shuffled-meaning",
         PAPER,
         OWN,
-        "The staircase does not tell: k-NN accuracy with shuffled positives is lower",
+        "The staircase does not tell, accuracy does: k-NN is worse with shuffled positives (400 pairs)",
         "lower",
         _check_meaning,
-        "by 0.03 in every seed (two standard errors)",
+        "in every seed, and by 0.03 on average (two standard errors); with 100 pairs seeds scatter as much",
     ),
     Claim(
         "stepwise.first-step-operators",
