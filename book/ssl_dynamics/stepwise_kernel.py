@@ -84,8 +84,8 @@ rings = experiment.planar(pairs, similarity, modes=4)
 show(
     figures.learned_functions(rings._replace(functions=rings.functions[:3])),
     name="stepwise-kernel-functions",
-    caption="Left: the points, and the two views of ten of them. Then the first three functions that a kernel model with RBF "
-    "kernel learns from such pairs, in the order of learning. Red is negative, blue positive.",
+    caption="The points, with the two views of six of them joined by arcs, and the first three functions that a kernel model "
+    "with RBF kernel learns from such pairs, in the order of learning. Red is negative, blue positive.",
 )
 
 # %% [markdown]
@@ -180,8 +180,8 @@ others = experiment.competitors(rings.model, settings.dimensions, settings.compe
 ledger.check("stepwise.kernel-end", ending, at_paper_scale=True)
 ledger.check("stepwise.kernel-norm", claims.Race(others, ending), at_paper_scale=True)
 Markdown(
-    f"Gradient flow from $\\alpha=10^{{-10}}$, integrated to its end: $1-a\\leq{max(ending.misalignment, 1e-15):.0e}$ to "
-    f"the predicted subspace; squared norm {ending.norm_squared:.8f}, where the formula says {learned.norm_squared:.8f}."
+    f"Gradient flow from α = 1e-10, integrated to its end: 1 − a ≤ {max(ending.misalignment, 1e-15):.0e} for the alignment "
+    f"with the predicted subspace; squared norm {ending.norm_squared:.8f}, where the formula says {learned.norm_squared:.8f}."
 )
 
 # %% [markdown]
@@ -218,7 +218,10 @@ show(
 # embeddings $F_0$. So eq. 10 of the paper holds as it stands,
 #
 # $$
-# \lambda_j(t)=\gamma_js_j(t)^2=\frac1{1+\bigl(1/\lambda_j(0)-1\bigr)e^{-8\gamma_jt}},
+# \begin{aligned}
+# \lambda_j(t)&=\gamma_js_j(t)^2\\
+# &=\frac1{1+\bigl(1/\lambda_j(0)-1\bigr)e^{-8\gamma_jt}},
+# \end{aligned}
 # $$ (eq-stepwise-kernel-logistic)
 #
 # with $s_j(0)$ from the QR factorisation of $W(0)B$. The trainer is the one of the linear model too; only the modes are
@@ -330,7 +333,10 @@ show(
 # $f(x)=\sqrt{2/h}\,W_2\operatorname{relu}(W_1x/\sqrt m)$ with all weights $\mathcal N(0,1)$ and $h\to\infty$ it is
 #
 # $$
-# k(x,y)=\frac{\lvert x\rvert\lvert y\rvert}{\pi m}\bigl(\sin\varphi+2(\pi-\varphi)\cos\varphi\bigr),
+# \begin{aligned}
+# k(x,y)&=\frac{\lvert x\rvert\lvert y\rvert}{\pi m}\,\kappa(\varphi),\\
+# \kappa(\varphi)&=\sin\varphi+2(\pi-\varphi)\cos\varphi,
+# \end{aligned}
 # $$ (eq-stepwise-kernel-ntk)
 #
 # $\varphi$ the angle between $x$ and $y$; every output has this kernel, and no two outputs are coupled. Small outputs
@@ -388,6 +394,8 @@ exponents = {name: experiment.exponent(values) for name, values in curves.items(
 ledger.check("stepwise.wide-moves", networks, at_paper_scale=large)
 ledger.check("stepwise.wide-coupling", frozen, at_paper_scale=large)
 ledger.check("stepwise.wide-infinite", limit, at_paper_scale=large)
+
+# %% tags=["hide-input"]
 show(
     figures.small_with_width(curves, exponents),
     name="stepwise-kernel-differences",
@@ -487,11 +495,11 @@ sharp = experiment.planar(pairs, kernel.RBF(0.1), modes=4)
 values = {name: plane.model.modes.eigenvalues for name, plane in (("0.4", rings), ("0.1", sharp))}
 Markdown(
     "; ".join(
-        f"width {name}: {linear.positive_modes(gamma)} positive modes, $\\gamma_2/\\gamma_1={float(gamma[1] / gamma[0]):.2f}$, "
-        f"$\\gamma_3/\\gamma_2={float(gamma[2] / gamma[1]):.2f}$"
+        f"width {name}: {linear.positive_modes(gamma)} positive modes, γ₂/γ₁ = {float(gamma[1] / gamma[0]):.2f}, "
+        f"γ₃/γ₂ = {float(gamma[2] / gamma[1]):.2f}"
         for name, gamma in values.items()
     )
-    + ". A narrow kernel hardly relates different points: many modes, all alike, and no order in which to learn them."
+    + ". A narrow kernel hardly relates different points: many modes, closer to each other, and less order in learning them."
 )
 
 # %% [markdown]
