@@ -47,13 +47,13 @@ weight_decay = 0.0
 schedule = "constant"  # or "cosine"
 vicreg_weights = [1.0, 1.0, 0.2]  # invariance, variance, covariance
 temperature = 0.2  # SimCLR
-regular_steps = [300, 300, 200]  # all scales 1, no bias
-regular_learning_rates = [0.001, 0.03, 0.1]
-control_steps = 200  # Barlow Twins without centring
-exercise_steps = 320
+regular_steps = [200, 200, 150]  # all scales 1, no bias
+regular_learning_rates = [0.001, 0.03, 0.05]
+control_steps = 160  # Barlow Twins without centring
+exercise_steps = 100
 representation_modes = 192  # eigenvalues of the hidden layer
-snapshots = 60  # networks kept on the way
-explorer_steps = [2, 8, 14, 20, 32, 48, 70, 110, 150, 220, 320, 450, 600, 900]
+snapshots = 90  # networks kept on the way
+explorer_steps = [2, 8, 15, 26, 50, 75, 110, 220, 450, 900]
 kernel_outputs = []  # averaged over in the tangent kernel; none: all
 kernel_block = 256  # MB of its Jacobian at a time
 autocast = "none"  # or "bfloat16", on a GPU
@@ -90,7 +90,7 @@ ledger = Ledger("ssl_dynamics", "stepwise_resnet", claims.CLAIMS)
 #
 # A positive pair is two random crops of one patch of a photograph, drawn once and kept. The linear theory
 # ([](stepwise_linear.py)) would look at one thing only, the eigenvalues of the cross-covariance $\Gamma$ of the pixels. Look at
-# the right panel: how steep the spectrum is, and where it has its widest gap after the first mode.
+# how steep its spectrum is, and where it has its widest gap after the first mode.
 
 # %%
 source = experiment.pair_source(settings)
@@ -98,8 +98,8 @@ gamma = experiment.pixel_spectrum(source)
 show(
     figures.crops(source, gamma),
     name="stepwise-pairs",
-    caption="Left: pairs of views, one above the other. Right: the largest eigenvalues of $\\Gamma$ of the pixels; dashed: the "
-    "widest gap between neighbours, the first two modes aside.",
+    caption="Above: views of six images. Below: the largest eigenvalues of $\\Gamma$ of the pixels; dashed: the "
+    "widest gap between neighbours after the first mode.",
 )
 
 # %% [markdown]
@@ -139,7 +139,7 @@ logs = {"barlow_twins": trained["barlow_twins"].log}
 for claim in ("staircase", "plateaus", "end", "levels"):
     ledger.check(f"stepwise.resnet-bt-{claim}", logs["barlow_twins"], at_paper_scale=paper)
 show(
-    drawings.staircase(figures.panels(logs), width=5.6),
+    drawings.staircase(figures.panels(logs, counted=True), width=5.6),
     name="stepwise-resnet-barlow-twins",
     source="ResNet figures (Barlow Twins)",
     caption="Loss, and eigenvalues of the covariance of all embeddings. Dotted: half times.",
@@ -183,7 +183,7 @@ for method in ("vicreg", "simclr"):
     ledger.check(f"stepwise.resnet-{method}-plateaus", logs[method], at_paper_scale=paper)
 others = {method: logs[method] for method in ("vicreg", "simclr")}
 show(
-    drawings.staircase(figures.panels(others)),
+    drawings.staircase(figures.panels(others, counted=True)),
     name="stepwise-resnet-others",
     source="ResNet figures (SimCLR, VICReg)",
     caption="As above, with the other two losses.",
@@ -201,7 +201,7 @@ show(
     drawings.hidden(figures.panels(logs)),
     name="stepwise-resnet-hidden",
     source="hidden representations figure",
-    caption="Eigenvalues of the covariance of the last feature map (above, log axis) and of the embedding (below). Dotted: half "
+    caption="Eigenvalues of the covariance of the last feature map (above: the largest fourteen, log axis) and of the embedding (below). Dotted: half "
     "times of the embedding.",
 )
 
@@ -213,7 +213,8 @@ show(
     name="stepwise-resnet-participation",
     source="hidden representations figure",
     caption="Participation ratio of the embeddings (indigo) and of the hidden layer (rust). Circles: earlier runs of ours of "
-    "this small network, from other random numbers. Dotted: half times.",
+    "this small network, from other random numbers. Dotted: half times. SimCLR goes on to spread its hidden layer after the "
+    "last step, how far differs between runs.",
 )
 
 # %% [markdown]
@@ -225,7 +226,11 @@ names = {words: method for method, words in experiment.METHODS.items()}
 kept = {method: experiment.kept_steps(run, settings.explorer_steps) for method, run in trained.items()}
 explore(
     lambda method, moment: figures.frame(
-        logs[names[method]], names[method], kept[names[method]][moment - 1], reach[names[method]], settings.groups
+        logs[names[method]],
+        names[method],
+        kept[names[method]][moment - 1],
+        reach[names[method]],
+        settings.groups,
     ),
     {"method": list(names), "moment": range(1, len(settings.explorer_steps) + 1)},
     name="stepwise-resnet-explorer",
@@ -238,7 +243,8 @@ explore(
 # ## From regular initialisation
 #
 # All scales 1, no bias, learning rates that train. Eigenvalues now start a little below where they end, so several are in
-# motion at once. Look at the lower panels for curves that wait before they rise, and compare the time it takes.
+# motion at once. Look at the lower panels for curves that wait before they rise. With SimCLR they are the hardest to see: its
+# eigenvalues jitter with every step, and at twice this learning rate the jitter hides them.
 
 # %%
 regular = {name: experiment.train(settings, name, source, regular=True).log for name in experiment.METHODS}
@@ -272,13 +278,20 @@ show(
 # ## A wrong configuration: the loss not centred
 #
 # With {eq}`eq-stepwise-resnet-loss` as the theory has it, without taking means out, the first eigenvector of the network's
-# kernel is close to the constant function. Look at the two right columns: $C$ gains an eigenvalue and the loss falls by one,
-# while the covariance shows nothing. All embeddings have moved to one point. Then the same steps follow, with one
-# dimension less.
+# kernel is close to the constant function. Look at the two right columns: an eigenvalue of $C$ reaches 1 and the loss falls by
+# one early, while the covariance gains a fraction of that: most of the step is that all embeddings move to one point. Then
+# the other steps follow, with one dimension less to learn them in. The first mode rings, since this learning rate is close
+# to the largest stable one for its large eigenvalue; with averaged features that mode is larger still.
 
 # %%
 wrong = experiment.train(
-    settings, "barlow_twins", source, loss=BarlowTwinsTheoryLoss(), steps=settings.control_steps, snapshot_steps=()
+    settings,
+    "barlow_twins",
+    source,
+    loss=BarlowTwinsTheoryLoss(),
+    steps=settings.control_steps,
+    snapshot_steps=(),
+    representation_modes=0,
 )
 ledger.check("stepwise.resnet-constant", wrong.log, at_paper_scale=paper)
 show(
@@ -342,7 +355,9 @@ show(
 # %%
 draws = experiment.random_alignments(50, 2000, draws=8, generator=generator(0, "random subspaces"))
 ledger.check("stepwise.ntk-random", draws, at_paper_scale=True)
-Markdown(f"Eight draws with $d=50$, $N=2000$: mean {draws.mean():.4f}, standard deviation {draws.std(ddof=1):.4f}.")
+Markdown(
+    f"Eight draws with $d=50$, $N=2000$: mean {draws.mean():.4f}, standard deviation {draws.std(ddof=1):.4f}."
+)
 
 # %% [markdown]
 # ### The kernel before training is a clock
@@ -403,31 +418,37 @@ Markdown(
 # Each changes one thing. Exercises 1 and 2 are about the small network on photographs.
 #
 # **1.** ResNets average over the last feature map instead of flattening it (`pool="average"`). When does Barlow Twins take
-# its first step then?
+# its first step then, in effective time? (The learning rate may be five times as large.)
 
 # %% tags=["hide-cell"]
 photos = presets.resnet_pairs([settings.seeds[0]])
 change = {"steps": settings.exercise_steps, "representation_modes": 0}
-pooled = presets.resnet("barlow_twins", network=SmallResNetConfig(pool="average"), **change)
-late, early = (
-    drawings.half_times(train_ssl(config, photos).log.isel(run=0), "correlation")[0]
-    for config in (pooled, presets.resnet("barlow_twins", **change | {"steps": min(60, settings.exercise_steps)}))
-)
+
+
+def first_step(**changes: object) -> float:
+    config = presets.resnet("barlow_twins", **change | changes)
+    return (
+        config.learning_rate[0]
+        * drawings.half_times(train_ssl(config, photos).log.isel(run=0), "correlation")[0]
+    )
+
+
+early = first_step(steps=min(30, settings.exercise_steps))
+late = first_step(network=SmallResNetConfig(pool="average"), learning_rate=0.05)
 Markdown(
-    f"At step {late:.0f} instead of {early:.0f} (within {settings.exercise_steps} steps). Averaging leaves what all places share; once the mean "
-    "over the images is taken out as well, little is left, and the kernel's eigenvalues are an order of magnitude smaller."
+    f"At time {late:.2f} instead of {early:.2f}, {late / early:.0f} times later. Averaging leaves what all places share; once "
+    "the mean over the images is taken out as well, little is left, and the kernel's eigenvalues are that much smaller."
 )
 
 # %% [markdown]
 # **2.** Take batch normalisation away (`batch_norm=False`). Which $\alpha$ in {eq}`eq-stepwise-resnet-scales` matters more now?
 
 # %% tags=["hide-cell"]
-plain = presets.resnet("barlow_twins", network=SmallResNetConfig(batch_norm=False), **change)
-bare = train_ssl(plain.replace(steps=settings.control_steps), photos).log.isel(run=0)
+bare = first_step(network=SmallResNetConfig(batch_norm=False))
+larger = first_step(network=SmallResNetConfig(batch_norm=False), body_scale=0.75, learning_rate=0.003)
 Markdown(
-    f"First step at {drawings.half_times(bare, 'correlation')[0]:.0f} instead of {early:.0f}; after {int(bare.step[-1])} steps the loss is still "
-    f"{float(bare.loss[-1]):.2f}. Without normalisation nothing undoes $\\alpha_\\text{{body}}$ between the layers: it shrinks the features layer by "
-    "layer, and with them the kernel."
+    f"First step at time {bare:.2f} instead of {early:.2f}; with $\\alpha_\\text{{body}}=0.75$ at {larger:.2f}. Without normalisation nothing "
+    "undoes $\\alpha_\\text{body}$ between the layers: it shrinks the features layer by layer, and with them the kernel."
 )
 
 # %% [markdown]

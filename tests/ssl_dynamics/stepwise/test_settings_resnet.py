@@ -31,7 +31,7 @@ LOGGING = {"snapshot_steps", "representation_modes"}
 def test_the_defaults_are_the_preset_of_the_small_network(method: str) -> None:
     ours, preset = Resnet(seeds=(0, 3)).config(method), presets.resnet(method, (0, 3))
     assert ours.model_dump(exclude=LOGGING) == preset.model_dump(exclude=LOGGING)
-    assert len(ours.snapshot_steps) <= 61
+    assert len(ours.snapshot_steps) <= 91
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -49,7 +49,7 @@ def test_the_regular_start_has_scale_one_and_a_control_keeps_the_rest() -> None:
     settings = Resnet()
     regular = settings.config("simclr", regular=True)
     assert (regular.body_scale, regular.head_scale, regular.head_bias) == ((1.0,), (1.0,), (0.0,))
-    assert regular.learning_rate == (0.1,)
+    assert regular.learning_rate == (0.05,)
     control = settings.config("barlow_twins", loss=BarlowTwinsTheoryLoss(), snapshot_steps=())
     assert control.loss[0] == BarlowTwinsTheoryLoss(centre=False)
     assert control.head_scale == settings.config("barlow_twins").head_scale

@@ -17,7 +17,7 @@ from torch import Tensor
 from learndyn.core.pairs import PairSource
 from learndyn.core.plotting import INK, MUTED, PALETTE
 from learndyn.ssl_dynamics.stepwise import figures_networks as networks
-from learndyn.ssl_dynamics.stepwise.claims.resnet import relative_eigenvalues
+from learndyn.ssl_dynamics.stepwise.claims.resnet import plateau_counts, relative_eigenvalues
 from learndyn.ssl_dynamics.stepwise.figures_networks import Panel
 from learndyn.ssl_dynamics.stepwise.settings_resnet import METHODS
 
@@ -28,23 +28,20 @@ COLORS = {"barlow_twins": INDIGO, "vicreg": RUST, "simclr": GREEN}
 # --- the data ---
 
 
-def crops(pairs: PairSource, gamma: Float[Tensor, " mode"], shown: int = 6, modes: int = 14) -> Figure:
+def crops(pairs: PairSource, gamma: Float[Tensor, " mode"], shown: int = 6, modes: int = 16) -> Figure:
     """A few pairs of views (above: first view, below: second), and the largest eigenvalues of Γ over γ₁."""
     views = [view if pairs.runs is None else view[0] for view in pairs.evaluation()]
     pictures = np.stack([view[:shown].float().cpu().permute(0, 2, 3, 1).numpy() for view in views])
     low, high = pictures.min((0, 1, 2, 3)), pictures.max((0, 1, 2, 3))
     pictures = (pictures - low) / (high - low)
-    fig = plt.figure(figsize=(7.0, 3.6))
-    left, right = fig.subfigures(1, 2, width_ratios=(1.35, 1))
-    grid = left.subplots(4, (shown + 1) // 2, gridspec_kw={"hspace": 0.02, "wspace": 0.04})
-    for ax in grid.ravel():
+    fig = plt.figure(figsize=(7.0, 5.2))
+    above, below = fig.subfigures(2, 1, height_ratios=(1, 1.25))
+    grid = above.subplots(2, shown, gridspec_kw={"hspace": 0.03, "wspace": 0.03})
+    for ax, picture in zip(grid.ravel(), pictures.reshape(-1, *pictures.shape[2:]), strict=True):
+        ax.imshow(picture)
         ax.set_axis_off()
-    for number in range(len(pictures[0])):
-        row, column = divmod(number, grid.shape[1])
-        for view in (0, 1):
-            grid[2 * row + view, column].imshow(pictures[view, number])
-    left.suptitle("Pairs, one above the other")
-    _spectrum(right.subplots(), gamma.numpy(), modes)
+    above.suptitle("Two views of each image", x=0.03, ha="left")
+    _spectrum(below.subplots(), gamma.numpy(), modes)
     return fig
 
 
@@ -58,7 +55,7 @@ def _spectrum(ax: Axes, gamma: np.ndarray, modes: int) -> None:
     ax.set(yscale="log", xlabel="mode $j$", ylabel=r"$\gamma_j/\gamma_1$", ylim=(top.min() / 2, 2))
     ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     drop = gamma[gap - 1] / gamma[gap]
-    ax.set_title(f"$\\gamma_{{{gap}}}/\\gamma_{{{gap + 1}}}={drop:.1f}$")
+    ax.set_title(f"Spectrum of $\\Gamma$: widest gap $\\gamma_{{{gap}}}/\\gamma_{{{gap + 1}}}={drop:.1f}$")
 
 
 def widest_gap(gamma: Float[np.ndarray, " mode"] | Float[Tensor, " mode"], modes: int = 8) -> int:
@@ -70,9 +67,27 @@ def widest_gap(gamma: Float[np.ndarray, " mode"] | Float[Tensor, " mode"], modes
 # --- training ---
 
 
-def panels(logs: Mapping[str, xr.Dataset], run: int = 0) -> list[Panel]:
-    """One column for each method, the eigenvalues being those of the embeddings' covariance."""
-    return [Panel(log.isel(run=run), "covariance", METHODS[method]) for method, log in logs.items()]
+def panels(
+    logs: Mapping[str, xr.Dataset], run: int = 0, hidden_modes: int = 14, *, counted: bool = False
+) -> list[Panel]:
+    """One column for each method from a little before its first step, with the eigenvalues of the covariance.
+
+    Args:
+        hidden_modes: how many of the largest eigenvalues of the hidden layer to draw.
+        counted: say in the title how many plateaus are clean.
+    """
+    found = []
+    for method, log in logs.items():
+        one = log.isel({"run": run, "hidden_mode": slice(0, hidden_modes)})
+        time, first = one["effective_time"].values, networks.half_times(one, "covariance")[0]
+        begin = float(one["learning_rate"]) * 0.3 * first if np.isfinite(first) else 0.0
+        window = (max(begin, float(time[1])), float(time[-1]))
+        count = plateau_counts(log)[run]
+        title = (
+            f"{METHODS[method]}: {count} of {log.sizes['mode'] - 1} plateaus" if counted else METHODS[method]
+        )
+        found.append(Panel(one, "covariance", title, window))
+    return found
 
 
 def participation(logs: Mapping[str, xr.Dataset], earlier: pd.DataFrame, run: int = 0) -> Figure:
@@ -94,10 +109,13 @@ def participation(logs: Mapping[str, xr.Dataset], earlier: pd.DataFrame, run: in
             if np.isfinite(moment) and moment > 0:
                 ax.axvline(moment, color=MUTED, lw=0.6, ls=":", zorder=0)
         ax.set(xscale="log", xlabel="step", title=METHODS[method], xlim=(1, float(one["step"][-1])))
+        ax.set_yscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
     first = np.atleast_1d(axes)[0]
-    first.set(ylabel="participation ratio", ylim=(0, None))
-    first.yaxis.set_major_locator(MaxNLocator(9, integer=True))
+    top = max(first.get_ylim()[1], 2.0)
+    ticks = [2**power for power in range(int(np.log2(top)) + 1)]
+    first.set(ylabel="participation ratio", ylim=(0.85, top))
+    first.set_yticks(ticks, list(map(str, ticks)))
     first.annotate("embedding", (0.04, 0.95), xycoords="axes fraction", color=INDIGO, va="top")
     first.annotate("hidden layer", (0.04, 0.87), xycoords="axes fraction", color=RUST, va="top")
     return fig
@@ -120,13 +138,13 @@ def against_regular(
     small: Mapping[str, xr.Dataset], regular: Mapping[str, xr.Dataset], run: int = 0
 ) -> Figure:
     """Eigenvalues from small (above) and regular initialisation (below), log axes, a column per method."""
-    fig, axes = plt.subplots(2, len(small), figsize=(7.0, 5.2), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(2, len(small), figsize=(7.0, 5.2), sharey="row", squeeze=False)
     for column, method in zip(axes.T, small, strict=True):
-        for ax, logs in zip(column, (small, regular), strict=True):
+        for ax, logs, low in zip(column, (small, regular), (1e-5, 0.1), strict=True):
             one = logs[method].isel(run=run)
             networks.draw_eigenvalues(ax, one, "covariance")
             networks.time_axis(ax, one)
-            ax.set(yscale="log", ylim=(1e-4, 40))
+            ax.set(yscale="log", ylim=(low, 20))
         column[0].set_title(METHODS[method])
         column[1].set_xlabel("time $t$")
     axes[0, 0].set_ylabel("small start")
@@ -137,7 +155,7 @@ def against_regular(
 def humps(small: Mapping[str, xr.Dataset], regular: Mapping[str, xr.Dataset]) -> Figure:
     """Histograms of log₁₀(eigenvalue over its end) between the first and the last step, by method."""
     fig, axes = plt.subplots(1, len(small), figsize=(7.0, 3.0), sharey=True)
-    edges = np.linspace(-4, 0.8, 25)
+    edges = np.linspace(-6, 0.8, 35)
     for ax, method in zip(np.atleast_1d(axes), small, strict=True):
         for logs, style in (
             (small, {"histtype": "stepfilled", "color": PERIWINKLE}),
@@ -163,9 +181,9 @@ def uncentred(right: xr.Dataset, wrong: xr.Dataset, run: int = 0) -> Figure:
     other = wrong.isel(run=run)
     fig = networks.staircase(
         [
-            Panel(one, "covariance", "centred: covariance"),
-            Panel(other, "covariance", "not: covariance"),
-            Panel(other, "correlation", "not: $C$"),
+            Panel(one, "covariance", "Centred"),
+            Panel(other, "covariance", "Not centred"),
+            Panel(other, "correlation", "Not centred: $C$"),
         ]
     )
     for ax in fig.axes[3:]:
@@ -247,7 +265,7 @@ def alignments(found: xr.Dataset, theirs: Mapping[str, float], random: float) ->
 def _far(found: xr.Dataset) -> bool:
     """Whether the title's finding is one."""
     values = found["alignment"].sel(means="kept", when="end").mean("run")
-    lowest = str(values["loss"][int(values.argmin())].item())
+    lowest = str(values["loss"][int(np.argmin(values.values))].item())
     return bool((values > 5 * found.attrs["random"]).all()) and lowest == "simclr"
 
 

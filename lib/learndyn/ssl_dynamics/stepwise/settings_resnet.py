@@ -71,12 +71,12 @@ class Resnet(Config):
     schedule: Literal["constant", "cosine"] = "constant"
     vicreg_weights: Rates = (1.0, 1.0, 0.2)
     temperature: PositiveFloat = 0.2
-    regular_steps: Counts = (300, 300, 200)
-    regular_learning_rates: Rates = (1e-3, 0.03, 0.1)
-    control_steps: PositiveInt = 200
-    exercise_steps: PositiveInt = 320
+    regular_steps: Counts = (200, 200, 150)
+    regular_learning_rates: Rates = (1e-3, 0.03, 0.05)
+    control_steps: PositiveInt = 160
+    exercise_steps: PositiveInt = 100
     representation_modes: PositiveInt = 192
-    snapshots: NonNegativeInt = 60
+    snapshots: NonNegativeInt = 90
     explorer_steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (5, 100, 900)
     kernel_outputs: tuple[NonNegativeInt, ...] = ()
     kernel_block: PositiveInt = 256
