@@ -126,7 +126,7 @@ show(
 #
 # The same run at the red dots. Each panel shows the embeddings of both views of all images on their three leading principal
 # components, all panels on one scale. The first mode is the *mean* embedding ($C$ is not centred here): all images move
-# together, and the cloud about its mean is still a point. Then it becomes a line, a plane, a body.
+# together, and the cloud about its mean is still little more than a point. Then it becomes a line, a plane, a body.
 
 # %% tags=["hide-input"]
 embeddings = run.embedding.sel(snapshot=[moment.step for moment in moments[1:]]).values
@@ -568,7 +568,7 @@ last = [float(np.nanmax(networks.half_times(one, "correlation")) * one.learning_
 Markdown(
     f"Later than step {settings.exercise_steps // 2} they lie between {restless}; with rate {settings.smallest_rate:g} "
     f"between {calm}. They zigzag about 1 from step to step: the rate is at the edge of what the tangent kernel of the "
-    f"*trained* network permits. The last effective half time hardly minds: {last[1]:.2f} instead of {last[0]:.2f}."
+    f"*trained* network permits. The last effective half time is {last[1]:.2f}, instead of {last[0]:.2f}."
 )
 
 # %% [markdown]

@@ -8,6 +8,7 @@ embeddings).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -205,11 +206,16 @@ def clouds(
         groups: number of each pair's group for its colour; −1 is grey.
     """
     scores = principal_components(embeddings)
-    fig, axes = plt.subplots(1, len(titles), figsize=(7.0, 7.0 / max(len(titles), 3) + 0.5), squeeze=False)
+    columns = 2 if len(titles) == 4 else min(len(titles), 3)
+    rows = math.ceil(len(titles) / columns)
+    side = min(2.9, 7.0 / columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.25) * rows), squeeze=False)
     reach = cloud_reach(scores)
-    for ax, title, cloud in zip(axes[0], titles, scores, strict=True):
+    for ax, title, cloud in zip(axes.flat, titles, scores, strict=False):
         draw_cloud(ax, cloud, reach, groups)
         ax.set_title(title)
+    for ax in axes.flat[len(titles) :]:
+        ax.set_axis_off()
     return fig
 
 
