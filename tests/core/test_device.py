@@ -1,6 +1,9 @@
 """Devices, precision and independent streams of random numbers."""
 
 import itertools
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -120,3 +123,31 @@ def test_tf32_is_restored_also_after_an_error() -> None:
     with pytest.raises(RuntimeError):
         fails()
     assert torch.get_float32_matmul_precision() == before
+
+
+_FAULTS = """
+import resource, sys, torch
+from learndyn.core.device import keep_freed_memory
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for step in range(12):
+    if step == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(2**19) for _ in range(10)]  # 2 MiB each
+    while tensors:
+        tensors.pop()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back like that")
+def test_freed_memory_is_kept() -> None:
+    faults = {}
+    for how in ("keep", "give"):
+        done = subprocess.run(
+            [sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True
+        )
+        faults[how] = int(done.stdout)
+    assert faults["keep"] < 1000
+    assert faults["give"] > 3000

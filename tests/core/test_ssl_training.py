@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from learndyn.core import ensemble, pairs, records, spectra, ssl_losses, ssl_networks
+from learndyn.core import ensemble, pairs, records, spectra, ssl_losses, ssl_networks, ssl_program
 from learndyn.core.backbones import MLPConfig, ResNetConfig, SmallResNetConfig
 from learndyn.core.checkpoint import CheckpointError
 from learndyn.core.ensemble import EnsembleError
@@ -179,6 +179,52 @@ def test_stacked_products_are_vmap(kind, own):
     assert len(results[0]) == 4 + len(dict(networks[0].named_parameters()))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_runs_of_equal_views_share_their_products(monkeypatch, fast):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: fast)
+    network, source = NETWORKS["deep_mlp_with_biases"]
+    config = TINY.replace(network=network, seed=range(6), head_bias=0.1, dtype="float32")
+    networks = [initial_network(config, run) for run in range(6)]
+    first, second = source.batch(0)
+    # Runs 0-2 and 3-5 see the same; one view alone being equal is not enough.
+    views = (
+        first.float().expand(6, *first.shape),
+        torch.stack([second] * 3 + [second.flip(0)] * 3).float(),
+    )
+    stacked, mapped = (kind(networks) for kind in (ssl_networks.StackedMLP, ssl_networks.VmappedNetworks))
+    for kept in (range(6), [0, 1, 4, 5]):  # after runs 2 and 3 are gone
+        rows = torch.tensor(kept)
+        if len(kept) < 6:
+            views = tuple(view[rows] for view in views)
+            stacked.take(rows), mapped.take(rows)
+        results = []
+        for networks_together in (stacked, mapped):
+            found = networks_together.embed(*views, own=True)
+            total = found.a.square().sum() + (found.b - 1).pow(3).sum()
+            results.append([*found, *networks_together.gradients(total)])
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    half = [slice(0, 2), slice(2, 4)]
+    assert ssl_networks._equal_neighbours(torch.cat(views, 1).flatten(2)) == (half if fast else [])
+    assert ssl_networks._equal_neighbours(torch.randn(4, 5, 6)) == []
+
+
+def test_runs_of_one_loss_are_sorted_by_their_pairs():
+    source = pairs.stack_pairs([_views(9, 6, seed=s) for s in (1, 2, 1, 2, 1)])
+    assert ssl_program._first_with_equal_pairs(source, 5) == [0, 1, 0, 1, 0]
+    assert ssl_program._first_with_equal_pairs(_views(9, 6), 5) == [0] * 5
+    program = ssl_program.SSLProgram(MANY, source, torch.device("cpu"), head_bias=True, strict=True)
+    # The losses are NT-Xent for runs 0 and 2, theory for 1 and 4, VICReg for 3.
+    assert program.order == [0, 2, 4, 1, 3]
+    config = MANY.replace(loss=LOSSES["vicreg"])
+    program = ssl_program.SSLProgram(config, source, torch.device("cpu"), head_bias=True, strict=True)
+    assert program.order == [0, 2, 4, 1, 3]
+    whole = train(config, source)
+    for run in range(5):
+        alone = train(config.select([run]), source.select([run]))
+        np.testing.assert_allclose(alone.log.loss[0], whole.log.loss[run], atol=1e-10)
 
 
 def test_the_product_is_the_same_by_every_library(monkeypatch):

@@ -6,7 +6,7 @@ All three take two views and give embeddings with a leading ``run`` axis, keep t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -90,25 +90,78 @@ class StackedMLP(_Stacked):
     """ReLU networks of linear layers: batched products with a backward pass by hand, sample axis last.
 
     Layers are ``H ← relu(W H + b)`` with H of shape ``[run, neuron, sample]``. On views that all runs share,
-    the first layer of all runs is one matrix product. Against vmap and autograd this saves the transposes and
-    half of the passes over H; against the linear layers of torch it may also save half of the time of the
-    products (see `_product`).
+    or neighbouring ones, the first layer of these runs is one matrix product. Against vmap and autograd this
+    saves the transposes and half of the passes over H; against the linear layers of torch it may also save
+    half of the time of the products (see `_product`).
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
         super().__init__(networks)
         linear = {id(m): name for name, m in networks[0].named_modules() if isinstance(m, nn.Linear)}
         self.layers = list(linear.values())
+        self._seen: tuple[Tensor, Tensor, _Views] | None = None
 
     def embed(self, view_a: Tensor, view_b: Tensor, *, own: bool, frozen: bool = False) -> Embedded:
         """Both views in one forward pass."""
         pairs = view_a.shape[1 if own else 0]
-        views = torch.cat((view_a.flatten(2 if own else 1), view_b.flatten(2 if own else 1)), -2)
+        views = self._views(view_a, view_b, own)
         weights = [self.parameters[f"{layer}.weight"] for layer in self.layers]
         biases = [self.parameters.get(f"{layer}.bias") for layer in self.layers]
         z, h = _StackedForward.apply(views, len(weights), *weights, *biases)
         z, h = z.mT, h.mT
         return Embedded(z[:, :pairs], z[:, pairs:], h[:, :pairs], h[:, pairs:])
+
+    def _views(self, view_a: Tensor, view_b: Tensor, own: bool) -> _Views:
+        """Both views as one; kept until other ones come."""
+        if self._seen is None or self._seen[0] is not view_a or self._seen[1] is not view_b:
+            both = torch.cat((view_a.flatten(2 if own else 1), view_b.flatten(2 if own else 1)), -2)
+            self._seen = view_a, view_b, _Views(both, _equal_neighbours(both) if own else [])
+        return self._seen[2]
+
+
+class _Views(NamedTuple):
+    """Both views ``[*run, sample, input]``, and neighbouring runs that have the same ones, if that helps."""
+
+    both: Tensor
+    blocks: list[slice]
+
+    def layer(self, weight: Float[Tensor, "run neuron input"]) -> Float[Tensor, "run neuron sample"]:
+        """W · viewsᵀ for each run."""
+        runs, samples = weight.shape[0], self.both.shape[-2]
+        if self.both.ndim == 2:
+            return _product(weight.flatten(0, 1), self.both).view(runs, -1, samples)
+        if not self.blocks:
+            return torch.bmm(weight, self.both.mT)
+        out = weight.new_empty(runs, weight.shape[1], samples)
+        for block in self.blocks:
+            product = _product(weight[block].flatten(0, 1), self.both[block.start])
+            out[block] = product.view(-1, *out.shape[1:])
+        return out
+
+    def gradient(self, of_layer: Float[Tensor, "run neuron sample"]) -> Float[Tensor, "run neuron input"]:
+        """Gradient with respect to W of `layer`, from that with respect to its result."""
+        runs, inputs = of_layer.shape[0], self.both.shape[-1]
+        if self.both.ndim == 2:
+            flat = of_layer.reshape(-1, of_layer.shape[-1])
+            return _product(flat, self.both.mT).view(runs, -1, inputs)
+        if not self.blocks:
+            return torch.bmm(of_layer, self.both)
+        out = of_layer.new_empty(runs, of_layer.shape[1], inputs)
+        for block in self.blocks:
+            product = _product(of_layer[block].flatten(0, 1), self.both[block.start].mT)
+            out[block] = product.view(-1, *out.shape[1:])
+        return out
+
+
+def _equal_neighbours(views: Float[Tensor, "run sample input"]) -> list[slice]:
+    """Runs in slices of equal views; none if these are short, or no product is faster than a batched one."""
+    if _fast_product(views) is None:
+        return []
+    runs = len(views)
+    starts = [run for run in range(runs) if run == 0 or not torch.equal(views[run], views[run - 1])]
+    if 2 * len(starts) > runs:
+        return []
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], runs], strict=True)]
 
 
 class _StackedForward(torch.autograd.Function):
@@ -117,22 +170,18 @@ class _StackedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, views, depth, *parameters):
         weights, biases = parameters[:depth], parameters[depth:]
-        runs = weights[0].shape[0]
         hidden = []
         for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            if layer:
-                out = torch.bmm(weight, hidden[-1])
-            elif views.ndim == 3:
-                out = torch.bmm(weight, views.mT)
-            else:
-                out = _product(weight.flatten(0, 1), views).view(runs, -1, views.shape[0])
+            out = torch.bmm(weight, hidden[-1]) if layer else views.layer(weight)
             if bias is not None:
                 out.add_(bias[..., None])
             if layer < depth - 1:
                 hidden.append(out.relu_())
-        ctx.save_for_backward(views, *weights, *hidden)
+        ctx.save_for_backward(*weights, *hidden)
         ctx.biased = [bias is not None for bias in biases]
-        representation = hidden[-1] if hidden else views.mT.expand(runs, *views.mT.shape[-2:])
+        ctx.views = views
+        both = views.both.mT
+        representation = hidden[-1] if hidden else both.expand(len(out), *both.shape[-2:])
         ctx.mark_non_differentiable(representation)
         ctx.set_materialize_grads(False)  # the representation's would be zeros of the largest size here
         return out, representation
@@ -140,24 +189,20 @@ class _StackedForward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient, _representation):
         depth = len(ctx.biased)
-        views, saved = ctx.saved_tensors[0], ctx.saved_tensors[1:]
-        values, hidden = saved[:depth], saved[depth:]
+        values, hidden = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:]
         weights, biases = [None] * depth, [None] * depth
         gradient = gradient.contiguous()
         for layer in reversed(range(depth)):
             if ctx.biased[layer]:
                 biases[layer] = gradient.sum(-1)
-            if layer:
-                below = hidden[layer - 1]
-                weights[layer] = torch.bmm(gradient, below.mT)
-                gradient = torch.bmm(values[layer].mT, gradient)
-                # relu's backward in place: the gradient where the output is positive, else 0
-                torch.ops.aten.threshold_backward.grad_input(gradient, below, 0, grad_input=gradient)
-            elif views.ndim == 3:
-                weights[0] = torch.bmm(gradient, views)
-            else:
-                flat = gradient.reshape(-1, gradient.shape[-1])
-                weights[0] = _product(flat, views.mT).view_as(values[0])
+            if not layer:
+                weights[0] = ctx.views.gradient(gradient)
+                continue
+            below = hidden[layer - 1]
+            weights[layer] = torch.bmm(gradient, below.mT)
+            gradient = torch.bmm(values[layer].mT, gradient)
+            # relu's backward in place: the gradient where the output is positive, else 0
+            torch.ops.aten.threshold_backward.grad_input(gradient, below, 0, grad_input=gradient)
         return None, None, *weights, *biases
 
 
@@ -167,11 +212,17 @@ def _product(left: Float[Tensor, "row inner"], right: Float[Tensor, "column inne
     torch sends float32 products to MKL, which takes its AVX2 kernels on processors of other makers: half the
     speed of oneDNN's on an AMD Zen 5. On Intel's the two agree.
     """
-    if left.device.type == "cpu" and left.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        fused = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-        if fused is not None:
-            return fused(left.contiguous(), right.contiguous(), None, "none", [], "")
-    return torch.mm(left, right.mT)
+    fast = _fast_product(left)
+    if fast is None:
+        return torch.mm(left, right.mT)
+    return fast(left.contiguous(), right.contiguous(), None, "none", [], "")
+
+
+def _fast_product(like: Tensor) -> Callable[..., Tensor] | None:
+    """oneDNN's linear layer, if there is one for such tensors."""
+    if like.device.type != "cpu" or like.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return None
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class SingleNetwork:

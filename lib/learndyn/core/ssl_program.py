@@ -1,7 +1,7 @@
 """The state of an ensemble of SSL trainings between two steps: networks, optimiser, log, remaining runs.
 
 `learndyn.core.ssl_training.train` has it driven by `learndyn.core.ensemble.drive`. In here runs of equal loss
-are neighbours; ``rows`` says where each belongs in the ensemble.
+are neighbours, and among these runs of equal pairs; ``rows`` says where each belongs in the ensemble.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from learndyn.core import ensemble, optim, spectra, ssl_networks
 from learndyn.core.backbones import MLPConfig, Network, scale_parameters_
-from learndyn.core.device import generator, precision
-from learndyn.core.pairs import PairSource
+from learndyn.core.device import generator, keep_freed_memory, precision
+from learndyn.core.pairs import FixedPairs, PairSource
 from learndyn.core.ssl_losses import SSLLoss
 from learndyn.core.ssl_networks import Embedded
 from learndyn.core.ssl_settings import SSLConfig
@@ -51,9 +51,11 @@ class SSLProgram:
     def __init__(
         self, config: SSLConfig, pairs: PairSource, device: torch.device, *, head_bias: bool, strict: bool
     ) -> None:
+        keep_freed_memory()
         self.config, self.device, self.dtype = config, device, precision(config.dtype)
         kinds = list(dict.fromkeys(config.loss))
-        self.order = sorted(range(config.runs), key=lambda run: kinds.index(config.loss[run]))
+        same = _first_with_equal_pairs(pairs, config.runs)
+        self.order = sorted(range(config.runs), key=lambda run: (kinds.index(config.loss[run]), same[run]))
         self.rows = torch.tensor(self.order, device=device)
         self.source = _chosen(pairs.to(device), self.order)
         self.own = pairs.runs is not None
@@ -302,6 +304,18 @@ def _optimizer(config: SSLConfig, params: list[Tensor]) -> optim.BatchedOptimize
         return optim.BatchedAdamW(params, **shared)
     plain = not any(config.momentum) and not any(config.weight_decay)
     return (_PlainSGD if plain else optim.BatchedSGD)(params, **shared, momentum=config.momentum)
+
+
+def _first_with_equal_pairs(pairs: PairSource, runs: int) -> list[int]:
+    """For each run the first one that sees the same; zeros where that is not known to matter."""
+    if not isinstance(pairs, FixedPairs) or pairs.runs is None:
+        return [0] * runs
+    found: list[int] = []
+    for run in range(runs):
+        a, b = pairs.view_a[run], pairs.view_b[run]
+        firsts = (first for first in dict.fromkeys(found) if torch.equal(pairs.view_a[first], a))
+        found.append(next((first for first in firsts if torch.equal(pairs.view_b[first], b)), run))
+    return found
 
 
 def _chosen(source: PairSource, runs: list[int]) -> PairSource:
