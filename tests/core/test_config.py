@@ -2,14 +2,14 @@
 
 import json
 import textwrap
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import nbformat
 import numpy as np
 import pytest
 from pydantic import Field, model_validator
 
-from learndyn.core.config import Config, ConfigError, OneOrMany
+from learndyn.core.config import Config, ConfigError, EnsembleConfig, OneOrMany
 
 
 class TrainConfig(Config):
@@ -231,3 +231,20 @@ def test_papermill_stops_with_one_sentence(tmp_path: Any, parameters: dict[str, 
     assert "Traceback" not in text
     assert "site-packages" not in text
     assert "core/config.py" not in text
+
+
+def test_per_run_fields_take_one_value_or_one_for_each_run():
+    class Runs(EnsembleConfig):
+        PER_RUN: ClassVar[tuple[str, ...]] = ("rate", "seed")
+        rate: OneOrMany[float] = 0.1
+        seed: OneOrMany[int] = 0
+        shared: tuple[int, ...] = (1, 2, 3)
+
+    runs = Runs(seed=range(4), rate=0.5)
+    assert runs.runs == 4
+    assert runs.rate == (0.5,) * 4
+    assert runs.select([2, 0]) == Runs(seed=(2, 0), rate=(0.5, 0.5))
+    assert runs.shared == (1, 2, 3)
+    assert Runs().runs == 1
+    with pytest.raises(ConfigError, match="seed has 2 values for 3 runs; give one value, or one for each"):
+        Runs(rate=(1.0, 2.0, 3.0), seed=(0, 1))

@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.cogo_li2.initial import held_out_count
-from learndyn.core.config import Config, ConfigError, OneOrMany
+from learndyn.core.config import ConfigError, EnsembleConfig, OneOrMany
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-PER_RUN = ("seed", "learning_rate", "weight_decay", "momentum", "beta1", "beta2", "init_scale")
 
 
-class TrainConfig(Config):
+class TrainConfig(EnsembleConfig):
     """One ensemble. A per-run field takes one value, for all runs, or one value for each run.
 
     ``orders`` is the group Z_{n1} × Z_{n2} × …; ``test_size`` None trains on the full table. ``momentum``
@@ -28,6 +26,16 @@ class TrainConfig(Config):
     chooses how the gradient is computed: on the d × d table, in closed form (quadratic networks with the
     projected squared loss only), or whichever takes fewer operations.
     """
+
+    PER_RUN: ClassVar[tuple[str, ...]] = (
+        "seed",
+        "learning_rate",
+        "weight_decay",
+        "momentum",
+        "beta1",
+        "beta2",
+        "init_scale",
+    )
 
     orders: tuple[Annotated[int, Field(ge=2)], ...] = Field(default=(23,), min_length=1)
     hidden_size: PositiveInt = 512
@@ -53,24 +61,8 @@ class TrainConfig(Config):
     dtype: Literal["float32", "float64"] = "float32"
     engine: Literal["auto", "grid", "closed_form"] = "auto"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _broadcast(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        given = {name: values.get(name, cls.model_fields[name].default) for name in PER_RUN}
-        lists = {k: tuple(v) if isinstance(v, list | tuple | np.ndarray) else (v,) for k, v in given.items()}
-        runs = max(len(v) for v in lists.values())
-        return values | {name: v * runs if len(v) == 1 else v for name, v in lists.items()}
-
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        for name in PER_RUN:
-            length = len(getattr(self, name))
-            if length != self.runs:
-                raise ValueError(
-                    f"{name} has {length} values for {self.runs} runs; give one value, or one for each run"
-                )
         if any(epoch > self.epochs for epoch in self.snapshot_epochs):
             raise ValueError(f"snapshot_epochs must lie within the {self.epochs} epochs")
         if self.test_size is not None and held_out_count(self.size, self.test_size) >= self.size**2:
@@ -80,11 +72,6 @@ class TrainConfig(Config):
         if self.rng == "published" and max(self.seed) >= 2**32:
             raise ValueError("seed must be below 2**32 with the published random numbers")
         return self
-
-    @property
-    def runs(self) -> int:
-        """Length of the run axis."""
-        return max(len(getattr(self, name)) for name in PER_RUN)
 
     @property
     def quadratic(self) -> bool:
@@ -106,10 +93,6 @@ class TrainConfig(Config):
     def kept_epochs(self) -> tuple[int, ...]:
         """Epochs whose weights are kept: ``snapshot_epochs`` and the end."""
         return tuple(sorted({*self.snapshot_epochs, self.epochs}))
-
-    def select(self, runs: Sequence[int]) -> TrainConfig:
-        """The same configuration with only these runs."""
-        return self.replace(**{name: tuple(getattr(self, name)[r] for r in runs) for name in PER_RUN})
 
 
 #: Named configurations, all with q = 512, Adam, 10,000 epochs and the published random numbers.
@@ -143,7 +126,7 @@ def grid(
     Raises:
         ConfigError: an empty axis, or a base with several values of something.
     """
-    axes: dict[str, tuple[Any, ...]] = {name: tuple(dict.fromkeys(getattr(base, name))) for name in PER_RUN}
+    axes: dict[str, tuple[Any, ...]] = {n: tuple(dict.fromkeys(getattr(base, n))) for n in base.PER_RUN}
     given = {"weight_decay": weight_decays, "learning_rate": learning_rates, "seed": seeds}
     axes |= {name: tuple(axis) for name, axis in given.items() if axis is not None}
     for name, axis in axes.items():

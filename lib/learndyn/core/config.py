@@ -11,8 +11,8 @@ import difflib
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
@@ -122,6 +122,48 @@ class Config(BaseModel):
     def fingerprint(self) -> str:
         """SHA-256 of `to_json()`, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+EnsembleT = TypeVar("EnsembleT", bound="EnsembleConfig")
+
+
+class EnsembleConfig(Config):
+    """Base of configurations of several runs: fields named in ``PER_RUN`` have one value for each run.
+
+    Such a field (`OneOrMany`) takes one value, for all runs, or one for each run; it always holds a tuple of
+    length `runs`.
+    """
+
+    PER_RUN: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _broadcast(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = {name: _plain(values.get(name, cls.model_fields[name].default)) for name in cls.PER_RUN}
+        lists = {name: value if isinstance(value, tuple) else (value,) for name, value in given.items()}
+        runs = max(len(value) for value in lists.values())
+        return values | {name: value * runs if len(value) == 1 else value for name, value in lists.items()}
+
+    @model_validator(mode="after")
+    def _one_value_for_each_run(self: EnsembleT) -> EnsembleT:
+        for name in self.PER_RUN:
+            length = len(getattr(self, name))
+            if length != self.runs:
+                raise ValueError(
+                    f"{name} has {length} values for {self.runs} runs; give one value, or one for each run"
+                )
+        return self
+
+    @property
+    def runs(self) -> int:
+        """Length of the run axis."""
+        return max(len(getattr(self, name)) for name in self.PER_RUN)
+
+    def select(self: EnsembleT, runs: Sequence[int]) -> EnsembleT:
+        """The same configuration with only these runs."""
+        return self.replace(**{name: tuple(getattr(self, name)[r] for r in runs) for name in self.PER_RUN})
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -118,18 +118,13 @@ class FixedPairs:
         return self.view_a, self.view_b
 
 
-@dataclass(frozen=True, eq=False)
-class FreshNoisePairs:
-    """Other images at every step, each seen twice with its own Gaussian noise.
+StreamT = TypeVar("StreamT", bound="_Stream")
 
-    An epoch goes through all images in random order, without those that do not fill a last batch.
 
-    Raises:
-        PairsError: more images in a batch than there are, or evaluation pairs with a run axis.
-    """
+class _Stream:
+    """What sources share that take other images at every step: pairs that are common to all runs."""
 
-    images: Float[Tensor, "image *feature"]
-    noise_sd: float
+    images: Tensor
     batch_size: int
     seed: int
     evaluation_pairs: FixedPairs
@@ -146,17 +141,47 @@ class FreshNoisePairs:
     def identity(self) -> str:
         """Parameters and content."""
         return (
-            f"FreshNoisePairs({_shape(self.images)}, {_content(self.images)}, noise_sd={self.noise_sd!r}, "
+            f"{type(self).__name__}({_shape(self.images)}, {_content(self.images)}, {self._views}, "
             f"batch_size={self.batch_size}, seed={self.seed}, {self.evaluation_pairs.identity})"
         )
 
-    def to(self, device: torch.device | str) -> FreshNoisePairs:
+    @property
+    def _views(self) -> str:
+        """How views are made of an image, as text."""
+        raise NotImplementedError
+
+    def to(self: StreamT, device: torch.device | str) -> StreamT:
         """The same pairs on another device."""
         return replace(self, images=self.images.to(device), evaluation_pairs=self.evaluation_pairs.to(device))
 
-    def select(self, runs: Sequence[int]) -> FreshNoisePairs:
+    def select(self: StreamT, runs: Sequence[int]) -> StreamT:
         """All pairs: they are shared by all runs."""
         return self
+
+    def evaluation(self) -> Views:
+        """The evaluation pairs."""
+        return self.evaluation_pairs.evaluation()
+
+
+@dataclass(frozen=True, eq=False)
+class FreshNoisePairs(_Stream):
+    """Other images at every step, each seen twice with its own Gaussian noise.
+
+    An epoch goes through all images in random order, without those that do not fill a last batch.
+
+    Raises:
+        PairsError: more images in a batch than there are, or evaluation pairs with a run axis.
+    """
+
+    images: Float[Tensor, "image *feature"]
+    noise_sd: float
+    batch_size: int
+    seed: int
+    evaluation_pairs: FixedPairs
+
+    @property
+    def _views(self) -> str:
+        return f"noise_sd={self.noise_sd!r}"
 
     def batch(self, step: int) -> Views:
         """The images of this step with two draws of the noise."""
@@ -165,13 +190,9 @@ class FreshNoisePairs:
         pairs = noise_pairs(chosen, noise_sd=self.noise_sd, generator=generator(self.seed, "noise", step))
         return pairs.view_a, pairs.view_b
 
-    def evaluation(self) -> Views:
-        """The evaluation pairs."""
-        return self.evaluation_pairs.evaluation()
-
 
 @dataclass(frozen=True, eq=False)
-class AugmentedPairs:
+class AugmentedPairs(_Stream):
     """Other images of a data set at every step, each in two random views.
 
     The data set lies on the device, as uint8 if it came so, and is augmented there. An epoch goes through all
@@ -187,39 +208,15 @@ class AugmentedPairs:
     seed: int
     evaluation_pairs: FixedPairs
 
-    def __post_init__(self) -> None:
-        _check_source(len(self.images), self.batch_size, self.evaluation_pairs)
-
     @property
-    def runs(self) -> None:
-        """None: the pairs are shared by all runs."""
-        return None
-
-    @cached_property
-    def identity(self) -> str:
-        """Parameters and content."""
-        return (
-            f"AugmentedPairs({_shape(self.images)}, {_content(self.images)}, {self.augmentation.to_json()}, "
-            f"batch_size={self.batch_size}, seed={self.seed}, {self.evaluation_pairs.identity})"
-        )
-
-    def to(self, device: torch.device | str) -> AugmentedPairs:
-        """The same pairs on another device."""
-        return replace(self, images=self.images.to(device), evaluation_pairs=self.evaluation_pairs.to(device))
-
-    def select(self, runs: Sequence[int]) -> AugmentedPairs:
-        """All pairs: they are shared by all runs."""
-        return self
+    def _views(self) -> str:
+        return self.augmentation.to_json()
 
     def batch(self, step: int) -> Views:
         """Two random views of the images of this step."""
         rows = batch_rows(len(self.images), self.batch_size, self.seed, step)
         rng = generator(self.seed, "augmentation", step)
         return _two_views(self.images, rows, self.augmentation, rng)
-
-    def evaluation(self) -> Views:
-        """The evaluation pairs."""
-        return self.evaluation_pairs.evaluation()
 
 
 def batch_rows(images: int, batch_size: int, seed: int, step: int) -> Int[Tensor, " row"]:

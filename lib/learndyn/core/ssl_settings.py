@@ -5,31 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from learndyn.core.backbones import MLPConfig, ResNetConfig, SmallResNetConfig
-from learndyn.core.config import Config, ConfigError, OneOrMany
+from learndyn.core.config import ConfigError, EnsembleConfig, OneOrMany
 from learndyn.core.ssl_losses import AnyLoss, BarlowTwinsTheoryLoss
 
 AnyNetwork = Annotated[MLPConfig | SmallResNetConfig | ResNetConfig, Field(discriminator="kind")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-PER_RUN = (
-    "loss",
-    "seed",
-    "learning_rate",
-    "momentum",
-    "weight_decay",
-    "body_scale",
-    "head_scale",
-    "head_bias",
-)
 LOG_POINTS = 250
 
 
-class SSLConfig(Config):
+class SSLConfig(EnsembleConfig):
     """One ensemble of trainings. A per-run field takes one value, for all runs, or one value for each run.
 
     Per run are ``loss``, ``seed``, ``learning_rate``, ``momentum`` (used by sgd), ``weight_decay``,
@@ -44,6 +33,17 @@ class SSLConfig(Config):
     spectra) computes in bfloat16, and what stays in float32 may use TF32. ``channels_last`` is the memory
     layout of convolutions that is faster in bfloat16 on a GPU.
     """
+
+    PER_RUN: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "seed",
+        "learning_rate",
+        "momentum",
+        "weight_decay",
+        "body_scale",
+        "head_scale",
+        "head_bias",
+    )
 
     network: AnyNetwork = MLPConfig()
     loss: OneOrMany[AnyLoss] = (BarlowTwinsTheoryLoss(),)
@@ -65,25 +65,8 @@ class SSLConfig(Config):
     autocast: Literal["none", "bfloat16"] = "none"
     channels_last: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _broadcast(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        given = {name: values.get(name, cls.model_fields[name].default) for name in PER_RUN}
-        several = list | tuple | range | np.ndarray
-        lists = {k: tuple(v) if isinstance(v, several) else (v,) for k, v in given.items()}
-        runs = max(len(v) for v in lists.values())
-        return values | {name: v * runs if len(v) == 1 else v for name, v in lists.items()}
-
     @model_validator(mode="after")
     def _consistent(self) -> SSLConfig:
-        for name in PER_RUN:
-            length = len(getattr(self, name))
-            if length != self.runs:
-                raise ValueError(
-                    f"{name} has {length} values for {self.runs} runs; give one value, or one for each run"
-                )
         if any(step > self.steps for step in self.snapshot_steps):
             raise ValueError(
                 f"snapshot_steps must lie within the {self.steps} steps, not at {max(self.snapshot_steps)}"
@@ -93,11 +76,6 @@ class SSLConfig(Config):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps = {self.warmup_steps} is more than the {self.steps} steps")
         return self
-
-    @property
-    def runs(self) -> int:
-        """Length of the run axis."""
-        return max(len(getattr(self, name)) for name in PER_RUN)
 
     @property
     def logged_steps(self) -> tuple[int, ...]:
@@ -116,10 +94,6 @@ class SSLConfig(Config):
         if self.schedule == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - self.warmup_steps) / (self.steps - self.warmup_steps)))
-
-    def select(self, runs: Sequence[int]) -> SSLConfig:
-        """The same configuration with only these runs."""
-        return self.replace(**{name: tuple(getattr(self, name)[r] for r in runs) for name in PER_RUN})
 
 
 def geometric_steps(steps: int, ratio: float = 1.02, points: int = LOG_POINTS) -> tuple[int, ...]:
@@ -141,10 +115,10 @@ def concatenate(configs: Sequence[SSLConfig]) -> SSLConfig:
     """
     if not configs:
         raise ConfigError("concatenate needs at least one configuration")
-    shared = [name for name in SSLConfig.model_fields if name not in PER_RUN]
+    shared = [name for name in SSLConfig.model_fields if name not in SSLConfig.PER_RUN]
     for name in shared:
         values = {str(getattr(config, name)) for config in configs}
         if len(values) > 1:
             raise ConfigError(f"runs of one ensemble share {name}, but it is {' and '.join(sorted(values))}")
-    columns = {name: tuple(v for config in configs for v in getattr(config, name)) for name in PER_RUN}
+    columns = {n: tuple(v for config in configs for v in getattr(config, n)) for n in SSLConfig.PER_RUN}
     return configs[0].replace(**columns)

@@ -26,7 +26,7 @@ from learndyn.core.device import pick_device, precision, tf32
 from learndyn.core.errors import PlainError
 from learndyn.core.pairs import PairSource
 from learndyn.core.ssl_program import SSLProgram, initial_network
-from learndyn.core.ssl_settings import PER_RUN, SSLConfig, concatenate, geometric_steps
+from learndyn.core.ssl_settings import SSLConfig, concatenate, geometric_steps
 
 __all__ = [
     "SSLConfig",
@@ -226,7 +226,7 @@ class _Part:
         variables["status_code"] = ("run", np.array([int(status.code) for status in statuses]))
         variables["status_step"] = ("run", np.array([status.step for status in statuses]))
         variables["status_sentence"] = ("run", np.array([status.sentence for status in statuses]))
-        coords = {name: ("run", np.array(getattr(config, name))) for name in PER_RUN if name != "loss"}
+        coords = {name: ("run", np.array(getattr(config, name))) for name in config.PER_RUN if name != "loss"}
         coords["loss_name"] = ("run", np.array([loss.kind for loss in config.loss]))
         coords |= {"step": list(config.logged_steps), "snapshot": list(config.kept_steps)}
         self.log = xr.Dataset(variables, coords | {"view": ["a", "b"]})

@@ -134,7 +134,7 @@ def test_logged_steps():
     ("fields", "message"),
     [
         ({"loss": NTXentLoss()}, "'ntxent' is not a function of second moments"),
-        ({"seed": (1, 2)}, "seed has 2 values and loss 3"),
+        ({"seed": (1, 2)}, "seed has 2 values for 3 runs"),
         ({"pairs": 1}, "at least 2"),
     ],
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -23,21 +23,21 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor
 
 from learndyn.core import records, spectra
-from learndyn.core.config import Config, OneOrMany
+from learndyn.core.config import EnsembleConfig, OneOrMany
 from learndyn.core.device import generator
 from learndyn.core.ssl_losses import AnyLoss, BarlowTwinsTheoryLoss, VICRegLoss
 from learndyn.ssl_dynamics.stepwise import growth
 
-PER_RUN = ("loss", "seed")
 
-
-class NuisanceConfig(Config):
+class NuisanceConfig(EnsembleConfig):
     """One ensemble of linear models. ``loss`` and ``seed`` take one value for all runs, or one for each.
 
     Losses are `VICRegLoss` and `BarlowTwinsTheoryLoss`. A seed draws its own views and weights. ``shared_sd``
     and ``nuisance_sd`` are the standard deviations of the input coordinates. ``pairs`` None takes the moments
     of infinitely many pairs. ``logged`` is the number of geometrically spaced steps to log, at most.
     """
+
+    PER_RUN: ClassVar[tuple[str, ...]] = ("loss", "seed")
 
     loss: OneOrMany[AnyLoss] = (
         BarlowTwinsTheoryLoss(),
@@ -54,22 +54,8 @@ class NuisanceConfig(Config):
     steps: PositiveInt = 3000
     logged: PositiveInt = 250
 
-    @model_validator(mode="before")
-    @classmethod
-    def _broadcast(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        given = {name: values.get(name, cls.model_fields[name].default) for name in PER_RUN}
-        lists = {k: tuple(v) if isinstance(v, list | tuple | range) else (v,) for k, v in given.items()}
-        runs = max(len(v) for v in lists.values())
-        return values | {name: v * runs if len(v) == 1 else v for name, v in lists.items()}
-
     @model_validator(mode="after")
     def _consistent(self) -> NuisanceConfig:
-        if len(self.loss) != len(self.seed):
-            raise ValueError(
-                f"seed has {len(self.seed)} values and loss {len(self.loss)}; give one, or one for each run"
-            )
         for loss in self.loss:
             if not isinstance(loss, VICRegLoss | BarlowTwinsTheoryLoss):
                 raise ValueError(f"the loss {loss.kind!r} is not a function of second moments; use vicreg")

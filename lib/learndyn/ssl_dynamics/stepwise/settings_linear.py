@@ -185,7 +185,7 @@ def clouds(settings: Linear, experiment: Experiment, plateaus: int = 4) -> list[
     middles = [tau[0] / 2, *np.sqrt(tau[: plateaus - 1] * tau[1:plateaus])]
     steps = [round(time / float(first["learning_rate"][0])) for time in middles]
     config = settings.toy.replace(
-        **{name: (getattr(settings.toy, name)[0],) for name in toy.PER_RUN},
+        **{name: (getattr(settings.toy, name)[0],) for name in toy.ToyConfig.PER_RUN},
         steps=max(steps),
         snapshot_steps=tuple(steps),
     )

@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,13 +23,12 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from torch import Tensor
 
 from learndyn.core import ensemble, records, spectra
-from learndyn.core.config import Config, OneOrMany
+from learndyn.core.config import EnsembleConfig, OneOrMany
 from learndyn.core.device import generator, pick_device
 from learndyn.core.errors import PlainError
 from learndyn.ssl_dynamics.stepwise import linear
 from learndyn.ssl_dynamics.stepwise.linear import Modes
 
-PER_RUN = ("init_scale", "seed", "dimensions", "stability_fraction")
 MOST_STEPS = 5_000_000
 """An automatic number of steps above this is refused: some mode is far too slow to wait for."""
 
@@ -38,7 +37,7 @@ class ToyError(PlainError):
     """A training of the linear model that makes no sense with these data."""
 
 
-class ToyConfig(Config):
+class ToyConfig(EnsembleConfig):
     """One ensemble of linear models. A per-run field takes one value, for all runs, or one for each run.
 
     W(0) = ``init_scale`` × N(0, 1), drawn from ``seed``; the learning rate is ``stability_fraction`` of the
@@ -49,6 +48,8 @@ class ToyConfig(Config):
     before the step at steps with the ratio ``log_ratio``; weights are kept at ``snapshot_steps`` and the end.
     """
 
+    PER_RUN: ClassVar[tuple[str, ...]] = ("init_scale", "seed", "dimensions", "stability_fraction")
+
     dimensions: OneOrMany[PositiveInt] = (10,)
     init_scale: OneOrMany[PositiveFloat] = (1e-7,)
     seed: OneOrMany[NonNegativeInt] = (0,)
@@ -58,32 +59,11 @@ class ToyConfig(Config):
     log_ratio: Annotated[float, Field(gt=1)] = 1.02
     snapshot_steps: tuple[NonNegativeInt, ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _broadcast(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        given = {name: values.get(name, cls.model_fields[name].default) for name in PER_RUN}
-        lists = {k: tuple(v) if isinstance(v, list | tuple | np.ndarray) else (v,) for k, v in given.items()}
-        runs = max(len(v) for v in lists.values())
-        return values | {name: v * runs if len(v) == 1 else v for name, v in lists.items()}
-
     @model_validator(mode="after")
     def _consistent(self) -> ToyConfig:
-        for name in PER_RUN:
-            length = len(getattr(self, name))
-            if length != self.runs:
-                raise ValueError(
-                    f"{name} has {length} values for {self.runs} runs; give one value, or one for each run"
-                )
         if self.steps is not None and any(step > self.steps for step in self.snapshot_steps):
             raise ValueError(f"snapshot_steps must lie within the {self.steps} steps")
         return self
-
-    @property
-    def runs(self) -> int:
-        """Length of the run axis."""
-        return max(len(getattr(self, name)) for name in PER_RUN)
 
 
 class ToyProgram:
@@ -305,7 +285,7 @@ def _dataset(plan: _Plan, logged: Sequence[Tensor], kept: Tensor, strict: bool) 
     }
     variables |= {name: (("run", "step"), values.numpy()) for name, values in run_step.items()}
     variables |= {name: (("run", "mode"), _padded(rows, width)) for name, rows in run_mode.items()}
-    coords: dict[str, Any] = {name: ("run", np.array(getattr(config, name))) for name in PER_RUN}
+    coords: dict[str, Any] = {name: ("run", np.array(getattr(config, name))) for name in config.PER_RUN}
     coords |= {
         "learning_rate": ("run", plan.learning_rates.numpy()),
         "step": list(plan.logged),
