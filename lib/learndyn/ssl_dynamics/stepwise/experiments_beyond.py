@@ -384,6 +384,20 @@ def preconditioned_run(exponent: float, scale: float, seed: int = 0, dimensions:
     )
 
 
+def explorer_grid(settings: Beyond) -> tuple[dict[tuple[float, float], xr.Dataset], dict[float, float]]:
+    """`preconditioned_run` for all exponents and scales, and for each scale the longest run's steps."""
+    grid = {
+        (exponent, scale): preconditioned_run(exponent, scale)
+        for exponent in settings.explorer_exponents
+        for scale in settings.explorer_scales
+    }
+    longest = {
+        scale: max(float(run["steps"][-1]) for (_, own), run in grid.items() if own == scale)
+        for scale in settings.explorer_scales
+    }
+    return grid, longest
+
+
 # Depth
 
 
@@ -469,23 +483,3 @@ def temperature_alignment(settings: Beyond) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=prediction.Alignment._fields).assign(
         temperature=list(settings.temperatures)
     )
-
-
-# The same shape elsewhere
-
-
-def predictor_flow(p: Float[Tensor, "*shape"], weight_decay: float) -> Float[Tensor, "*shape"]:
-    """dp/dt = p²(1 − p) − ηp: an eigenvalue of the predictor in non-contrastive learning (Tian et al., 2021).
-
-    On the invariant s = p² (equal learning rates, no moving average, augmentation variance 0), for the
-    linear model with predictor and stop-gradient.
-    """
-    return p.square() * (1 - p) - weight_decay * p
-
-
-def predictor_fixed_points(weight_decay: float) -> tuple[float, float] | None:
-    """The unstable and the stable point besides 0, (1 ∓ √(1 − 4η))/2; None above η = ¼: all collapses."""
-    if weight_decay > 0.25:
-        return None
-    root = math.sqrt(1 - 4 * weight_decay)
-    return (1 - root) / 2, (1 + root) / 2

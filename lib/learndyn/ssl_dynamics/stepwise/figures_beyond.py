@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from learndyn.core.pairs import FixedPairs
 from learndyn.core.plotting import INK, MUTED, PALETTE, label_lines, shades
-from learndyn.ssl_dynamics.stepwise import experiments_beyond as experiments
 from learndyn.ssl_dynamics.stepwise import growth, nuisance, potentials
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
@@ -339,10 +338,10 @@ def two_flows(weight_decay: float) -> Figure:
     s = torch.linspace(-1.25, 1.25, 300, dtype=torch.float64)
     left.plot(s, potentials.ssl_flow(s), color=INDIGO)
     p = torch.linspace(-0.25, 1.15, 300, dtype=torch.float64)
-    right.plot(p, experiments.predictor_flow(p, 0.0), color=PERIWINKLE, label="$\\eta=0$")
-    right.plot(p, experiments.predictor_flow(p, weight_decay), color=RUST, label=f"$\\eta={weight_decay:g}$")
+    right.plot(p, potentials.predictor_flow(p, 0.0), color=PERIWINKLE, label="$\\eta=0$")
+    right.plot(p, potentials.predictor_flow(p, weight_decay), color=RUST, label=f"$\\eta={weight_decay:g}$")
     _points(left, stable=(-1, 1), unstable=(0,))
-    points = experiments.predictor_fixed_points(weight_decay)
+    points = potentials.predictor_fixed_points(weight_decay)
     stable, unstable = ((0.0,), ()) if points is None else ((0.0, points[1]), (points[0],))
     _points(right, stable=stable, unstable=unstable)
     for ax in (left, right):

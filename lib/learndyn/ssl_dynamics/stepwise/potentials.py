@@ -7,6 +7,8 @@ s_j √γ_j, and the unit of time is ¼ of that of eq. 10). Each flow is −dV/d
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -53,3 +55,20 @@ def ssl_solution(
     first = start[..., None]
     moved = first * (first**2 + (1 - first**2) * torch.exp(-2 * eigenvalue * times)) ** -0.5
     return torch.where(first == 0, first, moved)
+
+
+def predictor_flow(p: Float[Tensor, "*shape"], weight_decay: float) -> Float[Tensor, "*shape"]:
+    """dp/dt = p²(1 − p) − ηp: an eigenvalue of the predictor in non-contrastive learning (Tian et al., 2021).
+
+    On the invariant s = p² (equal learning rates, no moving average, augmentation variance 0), for the
+    linear model with predictor and stop-gradient.
+    """
+    return p.square() * (1 - p) - weight_decay * p
+
+
+def predictor_fixed_points(weight_decay: float) -> tuple[float, float] | None:
+    """The unstable and the stable point besides 0, (1 ∓ √(1 − 4η))/2; None above η = ¼: all collapses."""
+    if weight_decay > 0.25:
+        return None
+    root = math.sqrt(1 - 4 * weight_decay)
+    return (1 - root) / 2, (1 + root) / 2

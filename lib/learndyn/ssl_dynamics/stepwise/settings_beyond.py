@@ -44,7 +44,7 @@ class Beyond(Config):
     neighbours: PositiveInt = 5
     exponents: Exponents = (0.0, 0.25, 0.5, 0.75, 1.0)
     selectivity_seeds: Seeds = (0, 1, 2, 3, 4, 5, 6, 7)
-    explorer_exponents: Exponents = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+    explorer_exponents: Exponents = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
     explorer_scales: Several = (1e-2, 1e-4, 1e-8)
     depth_scales: Several = (0.3, 0.1, 0.05)
     temperatures: Several = (0.2, 0.5, 1.0)

@@ -15,7 +15,7 @@ from learndyn.core import evaluation, ssl_training
 from learndyn.core.claims import Ledger, Verdict
 from learndyn.core.config import ConfigError
 from learndyn.ssl_dynamics.stepwise import experiments_beyond as experiments
-from learndyn.ssl_dynamics.stepwise import growth, nuisance, presets, published, tasks
+from learndyn.ssl_dynamics.stepwise import growth, nuisance, potentials, presets, published, tasks
 from learndyn.ssl_dynamics.stepwise.claims import beyond as claims
 from learndyn.ssl_dynamics.stepwise.settings_beyond import Beyond
 
@@ -361,6 +361,13 @@ def test_preconditioned_run_counts_what_was_learned() -> None:
     assert float(experiments.preconditioned_run(1.0, 1e-4)["alignment"]) < 0.8
 
 
+def test_explorer_grid_has_every_cell_and_the_longest_time() -> None:
+    settings = Beyond(explorer_exponents=(0.0, 1.0), explorer_scales=(1e-2, 1e-4))
+    grid, longest = experiments.explorer_grid(settings)
+    assert set(grid) == {(0.0, 1e-2), (0.0, 1e-4), (1.0, 1e-2), (1.0, 1e-4)}
+    assert longest[1e-4] == float(grid[0.0, 1e-4]["steps"].max()) > float(grid[1.0, 1e-4]["steps"].max())
+
+
 def test_selectivity_table_stands_beside_the_earlier_draw() -> None:
     found = experiments.selectivity(Beyond(exponents=(0.0, 0.6), selectivity_seeds=(0,)))
     table = experiments.selectivity_table(found, published.preconditioner())
@@ -370,12 +377,12 @@ def test_selectivity_table_stands_beside_the_earlier_draw() -> None:
 
 
 def test_predictor_flow_vanishes_at_its_fixed_points() -> None:
-    low, high = experiments.predictor_fixed_points(0.1) or (np.nan, np.nan)
+    low, high = potentials.predictor_fixed_points(0.1) or (np.nan, np.nan)
     points = torch.tensor([0.0, low, high], dtype=torch.float64)
-    assert float(experiments.predictor_flow(points, 0.1).abs().max()) < 1e-15
-    assert float(experiments.predictor_flow(points[1] + 0.01, 0.1)) > 0
-    assert float(experiments.predictor_flow(points[1] - 0.01, 0.1)) < 0
-    assert experiments.predictor_fixed_points(0.3) is None
+    assert float(potentials.predictor_flow(points, 0.1).abs().max()) < 1e-15
+    assert float(potentials.predictor_flow(points[1] + 0.01, 0.1)) > 0
+    assert float(potentials.predictor_flow(points[1] - 0.01, 0.1)) < 0
+    assert potentials.predictor_fixed_points(0.3) is None
 
 
 def test_sweep_zero_follows_eps() -> None:
