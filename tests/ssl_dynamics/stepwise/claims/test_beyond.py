@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import claim_checks
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ import torch
 import xarray as xr
 
 from learndyn.core import evaluation, ssl_training
-from learndyn.core.claims import Ledger, Verdict
+from learndyn.core.claims import Verdict
 from learndyn.core.config import ConfigError
 from learndyn.ssl_dynamics.stepwise import experiments_beyond as experiments
 from learndyn.ssl_dynamics.stepwise import growth, nuisance, potentials, presets, published, tasks
@@ -258,27 +259,9 @@ SPOILED: dict[str, list[Callable[[], Any]]] = {
 }
 
 
-def verdict(claim_id: str, result: Any) -> Verdict:
-    ledger = Ledger("ssl_dynamics", "stepwise_beyond", claims.CLAIMS)
-    return ledger.check(claim_id, result, at_paper_scale=True)
-
-
-def test_every_claim_has_a_good_and_a_spoiled_result() -> None:
-    ids = {claim.id for claim in claims.CLAIMS}
-    assert len(ids) == len(claims.CLAIMS)
-    assert set(GOOD) == set(SPOILED) == ids
-
-
-@pytest.mark.parametrize("claim_id", GOOD)
-def test_a_good_result_holds(claim_id: str) -> None:
-    assert verdict(claim_id, GOOD[claim_id]()) == Verdict.REPRODUCED
-
-
-@pytest.mark.parametrize(
-    ("claim_id", "number"), [(name, i) for name, results in SPOILED.items() for i in range(len(results))]
+test_every_claim_has_a_good_and_a_spoiled_result, test_a_good_result_holds, test_a_spoiled_result_does_not = (
+    claim_checks.tests_of(claims.CLAIMS, GOOD, SPOILED)
 )
-def test_a_spoiled_result_does_not(claim_id: str, number: int) -> None:
-    assert verdict(claim_id, SPOILED[claim_id][number]()) == Verdict.NOT
 
 
 # --- what the notebook measures ---
@@ -343,7 +326,7 @@ def test_shuffled_digits_and_probes_have_their_variables() -> None:
 
 def test_first_steps_hold_the_claim() -> None:
     table = experiments.first_steps(Beyond())
-    assert verdict("stepwise.first-step-operators", table) == Verdict.REPRODUCED
+    assert claim_checks.verdict(claims.CLAIMS, "stepwise.first-step-operators", table) == Verdict.REPRODUCED
     assert experiments.spectral_error() < 1e-8
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import claim_checks
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from learndyn.core.claims import Ledger, Verdict
+from learndyn.core.claims import Verdict
 from learndyn.core.config import ConfigError
 from learndyn.core.pairs import FixedPairs
 from learndyn.ssl_dynamics.stepwise import kernel, linear, toy, wide
@@ -224,27 +225,9 @@ SPOILED = {
 }
 
 
-def verdict(claim_id: str, result: Any) -> Verdict:
-    ledger = Ledger("ssl_dynamics", "stepwise_kernel", claims.CLAIMS)
-    return ledger.check(claim_id, result, at_paper_scale=True)
-
-
-def test_every_claim_has_a_good_and_a_spoiled_result() -> None:
-    ids = {claim.id for claim in claims.CLAIMS}
-    assert len(ids) == len(claims.CLAIMS)
-    assert set(GOOD) == set(SPOILED) == ids
-
-
-@pytest.mark.parametrize("claim_id", GOOD)
-def test_a_good_result_holds(claim_id: str) -> None:
-    assert verdict(claim_id, GOOD[claim_id]()) == Verdict.REPRODUCED
-
-
-@pytest.mark.parametrize(
-    ("claim_id", "number"), [(name, i) for name, results in SPOILED.items() for i in range(len(results))]
+test_every_claim_has_a_good_and_a_spoiled_result, test_a_good_result_holds, test_a_spoiled_result_does_not = (
+    claim_checks.tests_of(claims.CLAIMS, GOOD, SPOILED)
 )
-def test_a_spoiled_result_does_not(claim_id: str, number: int) -> None:
-    assert verdict(claim_id, SPOILED[claim_id][number]()) == Verdict.NOT
 
 
 # --- settings and comparisons of the notebook ---
@@ -311,12 +294,12 @@ def test_gaps_between_equal_things_are_rounding() -> None:
 
 def test_the_flow_ends_where_the_formula_says_and_competitors_do_not() -> None:
     found = experiment.follow_flow(model(), 2, scale=1e-10, seed=0)
-    assert verdict("stepwise.kernel-end", found) == Verdict.REPRODUCED
+    assert claim_checks.verdict(claims.CLAIMS, "stepwise.kernel-end", found) == Verdict.REPRODUCED
     norms = experiment.competitors(model(), 2, 21, seed=0)
     assert norms.shape == (21,)
     assert float(norms.min()) > found.least_norm_squared == model().embed(2).norm_squared
     early = experiment.follow_flow(model(), 2, scale=0.5, seed=0)
-    assert verdict("stepwise.kernel-end", early) == Verdict.NOT
+    assert claim_checks.verdict(claims.CLAIMS, "stepwise.kernel-end", early) == Verdict.NOT
 
 
 def test_competitors_have_zero_loss() -> None:
@@ -383,9 +366,9 @@ def test_seeds_that_the_theory_itself_does_not_settle_are_left_out() -> None:
     spoiled = frozen(settled=(0.99, 0.8))
     spoiled.networks.alignment[:, 1] = 0.5
     assert claims.settled_seeds(spoiled.frozen).values.tolist() == [True, False]
-    assert verdict("stepwise.wide-alignment", spoiled) == Verdict.REPRODUCED
+    assert claim_checks.verdict(claims.CLAIMS, "stepwise.wide-alignment", spoiled) == Verdict.REPRODUCED
     both = claims.Frozen(spoiled.networks, frozen().frozen)
-    assert verdict("stepwise.wide-alignment", both) == Verdict.NOT
+    assert claim_checks.verdict(claims.CLAIMS, "stepwise.wide-alignment", both) == Verdict.NOT
 
 
 def test_half_time_ratios_of_a_trained_model() -> None:

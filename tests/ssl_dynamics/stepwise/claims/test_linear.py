@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import claim_checks
 import numpy as np
 import pandas as pd
 import pytest
@@ -232,27 +233,9 @@ SPOILED = {
 }
 
 
-def verdict(claim_id: str, result: Any) -> Verdict:
-    ledger = Ledger("ssl_dynamics", "stepwise_linear", claims.CLAIMS)
-    return ledger.check(claim_id, result, at_paper_scale=True)
-
-
-def test_every_claim_has_a_good_and_a_spoiled_result() -> None:
-    ids = {claim.id for claim in claims.CLAIMS}
-    assert len(ids) == len(claims.CLAIMS)
-    assert set(GOOD) == set(SPOILED) == ids
-
-
-@pytest.mark.parametrize("claim_id", GOOD)
-def test_a_good_result_holds(claim_id: str) -> None:
-    assert verdict(claim_id, GOOD[claim_id]()) == Verdict.REPRODUCED
-
-
-@pytest.mark.parametrize(
-    ("claim_id", "number"), [(name, i) for name, results in SPOILED.items() for i in range(len(results))]
+test_every_claim_has_a_good_and_a_spoiled_result, test_a_good_result_holds, test_a_spoiled_result_does_not = (
+    claim_checks.tests_of(claims.CLAIMS, GOOD, SPOILED)
 )
-def test_a_spoiled_result_does_not(claim_id: str, number: int) -> None:
-    assert verdict(claim_id, SPOILED[claim_id][number]()) == Verdict.NOT
 
 
 def test_other_data_than_the_published_leave_the_published_times_open() -> None:

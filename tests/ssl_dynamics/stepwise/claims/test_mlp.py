@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import claim_checks
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
 
-from learndyn.core.claims import Ledger, Verdict
 from learndyn.core.config import ConfigError
 from learndyn.core.images import ImageSet
 from learndyn.core.pairs import FixedPairs
@@ -263,27 +263,9 @@ SPOILED: dict[str, list[Any]] = {
 }
 
 
-def verdict(claim_id: str, result: Any) -> Verdict:
-    ledger = Ledger("ssl_dynamics", "stepwise_mlp", claims.CLAIMS)
-    return ledger.check(claim_id, result, at_paper_scale=True)
-
-
-def test_every_claim_has_a_good_and_a_spoiled_result() -> None:
-    ids = {claim.id for claim in claims.CLAIMS}
-    assert len(ids) == len(claims.CLAIMS)
-    assert set(GOOD) == set(SPOILED) == ids
-
-
-@pytest.mark.parametrize("claim_id", GOOD)
-def test_a_good_result_holds(claim_id: str) -> None:
-    assert verdict(claim_id, GOOD[claim_id]()) == Verdict.REPRODUCED
-
-
-@pytest.mark.parametrize(
-    ("claim_id", "number"), [(name, i) for name, results in SPOILED.items() for i in range(len(results))]
+test_every_claim_has_a_good_and_a_spoiled_result, test_a_good_result_holds, test_a_spoiled_result_does_not = (
+    claim_checks.tests_of(claims.CLAIMS, GOOD, SPOILED)
 )
-def test_a_spoiled_result_does_not(claim_id: str, number: int) -> None:
-    assert verdict(claim_id, SPOILED[claim_id][number]()) == Verdict.NOT
 
 
 # --- settings ---
