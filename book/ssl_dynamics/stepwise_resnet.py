@@ -28,7 +28,7 @@
 task = "photos"  # fixed pairs of crops of two photographs; or "stl10"
 directory = ""  # where STL-10 is; empty: download it
 split = "train+unlabeled"  # of STL-10
-pairs = 96  # photos: all pairs there are; stl10: pairs on which spectra and kernels are taken
+pairs = 96  # fixed pairs; on stl10 those for spectra and kernels
 batch_size = 512  # stl10
 view_size = 0  # stl10: side of the augmented views, 0: that of the images
 backbone = "small"  # or "resnet18", "resnet50"
@@ -41,7 +41,7 @@ steps = [1200, 900, 900]
 learning_rates = [0.01, 0.1, 0.05]
 body_scale = 0.5  # alpha_body
 head_scales = [0.01, 0.03, 0.01]  # alpha_head
-head_biases = [0.0, 0.0, 1.0]  # standard deviation of a bias of the last layer
+head_biases = [0.0, 0.0, 1.0]  # standard deviation of a last bias
 momentum = 0.0
 weight_decay = 0.0
 schedule = "constant"  # or "cosine"
@@ -161,7 +161,7 @@ Markdown(
 # The embeddings themselves, in the middle of plateaus 0 to 3, in their three leading principal components. Look at the
 # directions in use: none, then axis 1, then 2, then 3.
 
-# %%
+# %% tags=["hide-input"]
 show(
     figures.clouds(logs["barlow_twins"], settings.groups),
     name="stepwise-resnet-clouds",
@@ -173,8 +173,8 @@ show(
 # %% [markdown]
 # ## VICReg and SimCLR
 #
-# Two other losses ([](stepwise_mlp.py) writes them out), the same network and pairs. VICReg's loss falls by less and less, SimCLR's
-# does not end at zero. Look at the eigenvalues: still one at a time.
+# Two other losses ([](stepwise_mlp.py) writes them out), the same network and pairs. VICReg's loss ends near
+# zero, SimCLR's does not. Look at the eigenvalues: still one at a time.
 
 # %%
 for method in ("vicreg", "simclr"):
@@ -196,7 +196,7 @@ show(
 # small scale is undone by batch normalisation at every layer but the last. Look at the upper panels: a background that is
 # there from the start, and on it the same steps at the same times.
 
-# %%
+# %% tags=["hide-input"]
 show(
     drawings.hidden(figures.panels(logs)),
     name="stepwise-resnet-hidden",
@@ -205,7 +205,7 @@ show(
     "times of the embedding.",
 )
 
-# %%
+# %% tags=["hide-input"]
 ledger.check("stepwise.resnet-hidden-steps", logs, at_paper_scale=paper)
 ledger.check("stepwise.resnet-hidden-background", logs, at_paper_scale=paper)
 show(
@@ -220,7 +220,7 @@ show(
 # %% [markdown]
 # ## Explorer: loss, spectra and cloud together
 
-# %%
+# %% tags=["hide-input"]
 reach = {method: figures.reach(log) for method, log in logs.items()}
 names = {words: method for method, words in experiment.METHODS.items()}
 kept = {method: experiment.kept_steps(run, settings.explorer_steps) for method, run in trained.items()}
@@ -236,7 +236,7 @@ explore(
     name="stepwise-resnet-explorer",
     start={"moment": (len(settings.explorer_steps) + 1) // 2},
     caption="Move the moment. Look for the plateaus, on which neither panel moves, and for what the cloud does at each drop "
-    "of the loss. SimCLR's cloud keeps growing after its steps: nothing fixes the size of its embeddings.",
+    "of the loss. Look also at the size of SimCLR's cloud: nothing in its loss fixes it.",
 )
 
 # %% [markdown]
@@ -260,7 +260,7 @@ show(
 # The paper also shows histograms of log eigenvalues during training, with two humps: those learned and those not yet. Look at
 # what lies between the humps.
 
-# %%
+# %% tags=["hide-input"]
 ledger.check("stepwise.resnet-humps", logs, at_paper_scale=paper)
 claims.decide_regular_humps(ledger, regular, at_paper_scale=paper)
 show(
@@ -268,7 +268,7 @@ show(
     name="stepwise-resnet-histograms",
     source="histograms of log eigenvalues",
     caption="All eigenvalues at all logged steps between the first and the last half time, as shares of their final value; what "
-    "is below 1e-4 is counted at the left edge.",
+    "is below 1e-6 is counted at the left edge.",
 )
 
 # %% [markdown]
@@ -377,8 +377,8 @@ show(
 )
 
 # %% [markdown]
-# The network is faster than its first kernel says, and the more so the later the step, since the kernel grows along the way. Narrow MLPs
-# do the same ([](stepwise_kernel.py)).
+# Most steps come earlier than the first kernel says; it grows along the way. Narrow MLPs are
+# early too ([](stepwise_kernel.py)). With other seeds single steps are late.
 #
 # ### Do the methods learn the same thing?
 #
@@ -411,7 +411,7 @@ Markdown(
 #   above, on a GPU, with `checkpoints` to resume from. Its unknown values are guesses; `body_scale`, `head_scales` and
 #   `learning_rates` are the ones to try first.
 # - Later work by the same group finds steps like these in word embeddings {cite:p}`karkada2025word2vec` and, for other networks,
-#   alternating phases of waiting and growing {cite:p}`kunin2025alternating`. BYOL, a footnote of the paper says, shows no steps at once.
+#   alternating phases of waiting and growing {cite:p}`kunin2025alternating`. According to a footnote of the paper, BYOL does not show steps right away.
 #
 # ## Exercises
 #

@@ -120,6 +120,8 @@ def _tiny(folder: Path, **changes: object) -> Resnet:
         "steps": (3, 3, 3),
         "representation_modes": 5,
         "snapshots": 2,
+        "autocast": "bfloat16",
+        "channels_last": True,
         "kernel_outputs": (2,),
         "kernel_block": 1100,  # one block of 12 views × 11 million parameters
         "progress": False,

@@ -305,6 +305,5 @@ def frame(
 
 
 def reach(log: xr.Dataset, run: int = 0) -> float:
-    """The scale that all clouds of a run share, that of the last one."""
-    last = log["embedding"].isel(run=run, snapshot=[-1]).values
-    return networks.cloud_reach(networks.principal_components(last))
+    """The scale that all clouds of a run share, that of the largest one."""
+    return networks.cloud_reach(networks.principal_components(log["embedding"].isel(run=run).values))
