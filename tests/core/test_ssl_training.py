@@ -194,9 +194,11 @@ def test_runs_of_equal_views_share_their_products(monkeypatch, fast):
         torch.stack([second] * 3 + [second.flip(0)] * 3).float(),
     )
     stacked, mapped = (kind(networks) for kind in (ssl_networks.StackedMLP, ssl_networks.VmappedNetworks))
-    for kept in (range(6), [0, 1, 4, 5]):  # after runs 2 and 3 are gone
+    # The second time after runs 2 and 3 are gone, the last time in the smallest blocks.
+    for kept, cache in ((range(6), 2**21), ([0, 1, 4, 5], 2**21), (range(4), 0)):
+        monkeypatch.setattr(ssl_networks, "_CACHE", cache)
         rows = torch.tensor(kept)
-        if len(kept) < 6:
+        if len(kept) < 6:  # anew, so that nothing is kept from before
             views = tuple(view[rows] for view in views)
             stacked.take(rows), mapped.take(rows)
         results = []
@@ -206,9 +208,22 @@ def test_runs_of_equal_views_share_their_products(monkeypatch, fast):
             results.append([*found, *networks_together.gradients(total)])
         for ours, theirs in zip(*results, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-    half = [slice(0, 2), slice(2, 4)]
-    assert ssl_networks._equal_neighbours(torch.cat(views, 1).flatten(2)) == (half if fast else [])
-    assert ssl_networks._equal_neighbours(torch.randn(4, 5, 6)) == []
+
+
+def test_blocks_of_runs(monkeypatch):
+    def blocks(views, runs, room):
+        found = ssl_networks._Views.of(views, runs, room)
+        return [(block.start, block.stop) for block in found.blocks], found.shared
+
+    assert blocks(torch.randn(5, 6), 7, 3) == ([(0, 2), (2, 4), (4, 7)], True)
+    assert blocks(torch.randn(5, 6), 7, 7) == ([(0, 7)], True)
+    assert blocks(torch.randn(4, 5, 6), 4, 3) == ([(0, 2), (2, 4)], False)
+    twins = torch.randn(2, 5, 6).repeat_interleave(3, 0)
+    monkeypatch.setattr(ssl_networks, "_fast_product", lambda _like: None)
+    assert blocks(twins, 6, 6) == ([(0, 6)], False)
+    monkeypatch.setattr(ssl_networks, "_fast_product", lambda _like: torch.mm)
+    assert blocks(twins, 6, 6) == ([(0, 3), (3, 6)], True)
+    assert blocks(twins, 6, 2) == ([(0, 1), (1, 3), (3, 4), (4, 6)], True)
 
 
 def test_runs_of_one_loss_are_sorted_by_their_pairs():

@@ -6,6 +6,7 @@ All three take two views and give embeddings with a leading ``run`` axis, keep t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from learndyn.core.backbones import Network
+
+_CACHE = 2**21  # bytes of a layer's outputs that a CPU works on at a time
 
 
 class Embedded(NamedTuple):
@@ -92,7 +95,8 @@ class StackedMLP(_Stacked):
     Layers are ``H ← relu(W H + b)`` with H of shape ``[run, neuron, sample]``. On views that all runs share,
     or neighbouring ones, the first layer of these runs is one matrix product. Against vmap and autograd this
     saves the transposes and half of the passes over H; against the linear layers of torch it may also save
-    half of the time of the products (see `_product`).
+    half of the time of the products (see `_product`). A CPU goes through the runs in blocks whose H stays in
+    its cache.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -115,53 +119,58 @@ class StackedMLP(_Stacked):
         """Both views as one; kept until other ones come."""
         if self._seen is None or self._seen[0] is not view_a or self._seen[1] is not view_b:
             both = torch.cat((view_a.flatten(2 if own else 1), view_b.flatten(2 if own else 1)), -2)
-            self._seen = view_a, view_b, _Views(both, _equal_neighbours(both) if own else [])
+            widest = max(self.parameters[f"{layer}.weight"].shape[1] for layer in self.layers)
+            room = max(1, _CACHE // (widest * both.shape[-2] * both.element_size()))
+            runs = len(next(iter(self.parameters.values())))
+            self._seen = view_a, view_b, _Views.of(both, runs, room if both.device.type == "cpu" else runs)
         return self._seen[2]
+
+    def take(self, kept: Int[Tensor, " kept"]) -> None:
+        """Go on with these runs only."""
+        super().take(kept)
+        self._seen = None
 
 
 class _Views(NamedTuple):
-    """Both views ``[*run, sample, input]``, and neighbouring runs that have the same ones, if that helps."""
+    """Both views ``[*run, sample, input]``, and the runs in blocks that are worked on one after the other.
+
+    ``shared``: the runs of a block have the same views, so that their first layers are one product.
+    """
 
     both: Tensor
     blocks: list[slice]
+    shared: bool
 
-    def layer(self, weight: Float[Tensor, "run neuron input"]) -> Float[Tensor, "run neuron sample"]:
-        """W · viewsᵀ for each run."""
-        runs, samples = weight.shape[0], self.both.shape[-2]
-        if self.both.ndim == 2:
-            return _product(weight.flatten(0, 1), self.both).view(runs, -1, samples)
-        if not self.blocks:
-            return torch.bmm(weight, self.both.mT)
-        out = weight.new_empty(runs, weight.shape[1], samples)
-        for block in self.blocks:
-            product = _product(weight[block].flatten(0, 1), self.both[block.start])
-            out[block] = product.view(-1, *out.shape[1:])
-        return out
+    @classmethod
+    def of(cls, both: Tensor, runs: int, room: int) -> _Views:
+        """Blocks of at most ``room`` runs, of equal views where that makes for faster products."""
+        edges, shared = [0, runs], both.ndim == 2
+        if both.ndim == 3 and _fast_product(both) is not None:
+            same = [0, *(run for run in range(1, runs) if not torch.equal(both[run], both[run - 1])), runs]
+            if 2 * (len(same) - 1) <= runs:
+                edges, shared = same, True
+        blocks = []
+        for first, last in itertools.pairwise(edges):
+            parts = -(-(last - first) // room)
+            cuts = [first + (last - first) * part // parts for part in range(parts + 1)]
+            blocks += [slice(*cut) for cut in itertools.pairwise(cuts)]
+        return cls(both, blocks, shared)
 
-    def gradient(self, of_layer: Float[Tensor, "run neuron sample"]) -> Float[Tensor, "run neuron input"]:
+    def layer(self, weight: Tensor, block: slice, out: Tensor) -> Float[Tensor, "run neuron sample"]:
+        """W · viewsᵀ for the runs of a block, in ``out`` or in a tensor of its own."""
+        if not self.shared:
+            return torch.bmm(weight[block], self.both[block].mT, out=out)
+        return _product(weight[block].flatten(0, 1), self._one(block)).view_as(out)
+
+    def gradient(self, of_layer: Tensor, block: slice, out: Float[Tensor, "run neuron input"]) -> None:
         """Gradient with respect to W of `layer`, from that with respect to its result."""
-        runs, inputs = of_layer.shape[0], self.both.shape[-1]
-        if self.both.ndim == 2:
-            flat = of_layer.reshape(-1, of_layer.shape[-1])
-            return _product(flat, self.both.mT).view(runs, -1, inputs)
-        if not self.blocks:
-            return torch.bmm(of_layer, self.both)
-        out = of_layer.new_empty(runs, of_layer.shape[1], inputs)
-        for block in self.blocks:
-            product = _product(of_layer[block].flatten(0, 1), self.both[block.start].mT)
-            out[block] = product.view(-1, *out.shape[1:])
-        return out
+        if self.shared:
+            out.copy_(_product(of_layer.flatten(0, 1), self._one(block).mT).view_as(out))
+        else:
+            torch.bmm(of_layer, self.both[block], out=out)
 
-
-def _equal_neighbours(views: Float[Tensor, "run sample input"]) -> list[slice]:
-    """Runs in slices of equal views; none if these are short, or no product is faster than a batched one."""
-    if _fast_product(views) is None:
-        return []
-    runs = len(views)
-    starts = [run for run in range(runs) if run == 0 or not torch.equal(views[run], views[run - 1])]
-    if 2 * len(starts) > runs:
-        return []
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], runs], strict=True)]
+    def _one(self, block: slice) -> Float[Tensor, "sample input"]:
+        return self.both if self.both.ndim == 2 else self.both[block.start]
 
 
 class _StackedForward(torch.autograd.Function):
@@ -170,40 +179,51 @@ class _StackedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, views, depth, *parameters):
         weights, biases = parameters[:depth], parameters[depth:]
-        hidden = []
-        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            out = torch.bmm(weight, hidden[-1]) if layer else views.layer(weight)
-            if bias is not None:
-                out.add_(bias[..., None])
-            if layer < depth - 1:
-                hidden.append(out.relu_())
-        ctx.save_for_backward(*weights, *hidden)
+        samples = views.both.shape[-2]
+        outs = [weight.new_empty(*weight.shape[:2], samples) for weight in weights]
+        for block in views.blocks:
+            for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+                out = outs[layer][block]
+                if layer:
+                    values = torch.bmm(weight[block], outs[layer - 1][block], out=out)
+                else:
+                    values = views.layer(weight, block, out)
+                if bias is not None:
+                    values.add_(bias[block, :, None])
+                if layer < depth - 1:
+                    torch.clamp(values, min=0, out=out)
+                elif values is not out:
+                    out.copy_(values)
+        ctx.save_for_backward(*weights, *outs[:-1])
         ctx.biased = [bias is not None for bias in biases]
         ctx.views = views
         both = views.both.mT
-        representation = hidden[-1] if hidden else both.expand(len(out), *both.shape[-2:])
+        representation = outs[-2] if depth > 1 else both.expand(len(outs[0]), *both.shape[-2:])
         ctx.mark_non_differentiable(representation)
         ctx.set_materialize_grads(False)  # the representation's would be zeros of the largest size here
-        return out, representation
+        return outs[-1], representation
 
     @staticmethod
     def backward(ctx, gradient, _representation):
         depth = len(ctx.biased)
-        values, hidden = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:]
-        weights, biases = [None] * depth, [None] * depth
+        weights, hidden = ctx.saved_tensors[:depth], ctx.saved_tensors[depth:]
+        found = [torch.empty_like(weight) for weight in weights]
+        biases = [w.new_empty(w.shape[:2]) if b else None for w, b in zip(weights, ctx.biased, strict=True)]
         gradient = gradient.contiguous()
-        for layer in reversed(range(depth)):
-            if ctx.biased[layer]:
-                biases[layer] = gradient.sum(-1)
-            if not layer:
-                weights[0] = ctx.views.gradient(gradient)
-                continue
-            below = hidden[layer - 1]
-            weights[layer] = torch.bmm(gradient, below.mT)
-            gradient = torch.bmm(values[layer].mT, gradient)
-            # relu's backward in place: the gradient where the output is positive, else 0
-            torch.ops.aten.threshold_backward.grad_input(gradient, below, 0, grad_input=gradient)
-        return None, None, *weights, *biases
+        for block in ctx.views.blocks:
+            upper = gradient[block]
+            for layer in reversed(range(depth)):
+                if ctx.biased[layer]:
+                    torch.sum(upper, -1, out=biases[layer][block])
+                if not layer:
+                    ctx.views.gradient(upper, block, found[0][block])
+                    continue
+                below = hidden[layer - 1][block]
+                torch.bmm(upper, below.mT, out=found[layer][block])
+                upper = torch.bmm(weights[layer][block].mT, upper)
+                # relu's backward in place: the gradient where the output is positive, else 0
+                torch.ops.aten.threshold_backward.grad_input(upper, below, 0, grad_input=upper)
+        return None, None, *found, *biases
 
 
 def _product(left: Float[Tensor, "row inner"], right: Float[Tensor, "column inner"]) -> Tensor:
