@@ -153,6 +153,28 @@ def test_the_kernel_of_the_loop_is_that_of_the_library(modules):
     torch.testing.assert_close(tangent_kernel(network, x), loop, rtol=1e-5, atol=1e-6)
 
 
+def test_both_linear_probes_are_as_near_the_minimum(modules):
+    from learndyn.core.evaluation import linear_probe
+    from learndyn.ssl_dynamics.stepwise.tasks import digit_split
+
+    section = modules("ssl_sections.evaluations")
+    train, _ = digit_split(0, 200)
+    features = section.representations(train.images, 2, 16)
+    ours, found = linear_probe(features, train.labels), {}
+    for tolerance in (1e-8, 1e-4):
+        found[tolerance] = []
+        for problem in features:
+            scaler, model = section.logistic(tolerance).fit(problem.numpy(), train.labels.numpy())
+            x = torch.from_numpy(scaler.transform(problem.numpy()))
+            weights = torch.from_numpy(model.coef_.T)
+            logits = x @ weights + torch.from_numpy(model.intercept_)
+            fit = torch.nn.functional.cross_entropy(logits, train.labels)
+            found[tolerance].append((fit + weights.square().sum() / (2 * len(x))).item())
+    minimum = ours.objective.tolist()
+    assert found[1e-8] == pytest.approx(minimum, rel=1e-9)
+    assert found[1e-4] != pytest.approx(minimum, rel=1e-6)
+
+
 def _bench(*arguments):
     command = [sys.executable, "-W", "error", str(FOLDER / "stepwise.py"), "--threads", "1", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
