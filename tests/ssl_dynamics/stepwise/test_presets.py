@@ -77,8 +77,8 @@ def test_steps_sharpen_as_the_initialisation_shrinks():
     plateaus = spectra.clean_plateaus(eigenvalues)
     assert plateaus[0] <= 1
     assert plateaus[-1] >= 5
-    assert presets.INIT_SCALE_SWEEP.runs == 15
-    assert presets.INIT_SCALE_SWEEP.seed == (0, 1, 2) * 5
+    assert presets.init_scale_sweep().runs == 15
+    assert presets.init_scale_sweep().seed == (0, 1, 2) * 5
 
 
 def test_the_resnet_starts_with_one_dimension_and_then_two():

@@ -28,16 +28,6 @@ def supervised_flow(
     return eigenvalue * (target - s)
 
 
-def supervised_solution(
-    times: Float[Tensor, " step"],
-    start: Float[Tensor, "*batch"],
-    eigenvalue: float = 1.0,
-    target: float = 1.0,
-) -> Float[Tensor, "*batch step"]:
-    """s(t) = s* + (s(0) − s*) e^{−γt}: learning starts at once, wherever it starts."""
-    return target + (start[..., None] - target) * torch.exp(-eigenvalue * times)
-
-
 def ssl_potential(s: Float[Tensor, "*shape"], eigenvalue: float = 1.0) -> Float[Tensor, "*shape"]:
     """V(s) = γ (−s²/2 + s⁴/4): an unstable point at 0 and minima at ±1."""
     return eigenvalue * (s**4 / 4 - s**2 / 2)

@@ -219,7 +219,3 @@ def _row(table: Mapping[str, _Row], loss: str) -> _Row:
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         raise PresetError(f"unknown loss {loss!r}{meant}; presets are there for {', '.join(table)}")
     return table[loss]
-
-
-#: The sweep over the scale of the initialisation with three seeds.
-INIT_SCALE_SWEEP: SSLConfig = init_scale_sweep()

@@ -43,12 +43,6 @@ def load(name: str) -> pd.DataFrame:
 FIGURE1_CRITICAL_TIMES: tuple[float, ...] = tuple(load("fig1_digitised.csv")["tau_read_off"])
 """τ_j of the published Figure 1A, effective time (learning rate × step), read off within 1.5 %."""
 
-FIGURE1_READING_ERROR = 0.015
-"""Relative error of reading `FIGURE1_CRITICAL_TIMES` off the figure's log axis."""
-
-FIGURE1_PLATEAUS: tuple[int, ...] = (10, 9, 8, 6, 5)
-"""Values of the loss at which the published Figure 1A shows a plateau; modes 3 and 4 fall together."""
-
 FIGURE1_DIMENSIONS, FIGURE1_PAIRS, FIGURE1_CROP = 10, 500, 20
 """Embedding dimension, number of images and side of the RGB crops in the published linear toy."""
 
@@ -249,32 +243,3 @@ def nearest_neighbours() -> pd.DataFrame:
 
 DIGITS_EIGENVALUES = (9.54, 8.69, 7.56, 5.37, 3.72, 3.14, 2.78, 2.34, 2.15, 1.96, 1.52, 1.46)
 """Largest eigenvalues of Γ of noisy pairs of all 1,797 digits, sd over noise below 0.07 (own run)."""
-
-PHOTO_EIGENVALUE_RATIOS = (1.0, 0.140, 0.070, 0.052, 0.011, 0.009, 0.008, 0.007, 0.005, 0.003)
-"""γ_j/γ_1 of 500 photo pairs, 32→20 px, photos averaged down by 4, within about 10 % (own runs, 8 seeds)."""
-
-CLEAN_PLATEAUS: Mapping[tuple[str, str], tuple[int, int, int]] = {
-    ("mlp", "barlow_twins"): (6, 7, 5),
-    ("mlp", "vicreg"): (5, 5, 5),
-    ("mlp", "simclr"): (5, 5, 5),
-    ("resnet", "barlow_twins"): (7, 7, 6),
-    ("resnet", "vicreg"): (7, 7, 7),
-    ("resnet", "simclr"): (6, 6, 4),
-}
-"""Clean plateaus of 7 by (task, loss), seeds 0, 1, 2: of C for ``mlp`` with Barlow Twins, of the covariance
-otherwise (own runs)."""
-
-HALF_TIMES: Mapping[tuple[str, str], tuple[int, ...]] = {
-    ("mlp", "barlow_twins"): (18, 43, 46, 63, 71, 104, 134, 143),
-    ("resnet", "barlow_twins"): (26, 59, 101, 278, 323, 351, 472, 502),
-    ("resnet", "vicreg"): (4, 19, 47, 359, 452, 581, 644, 743),
-    ("resnet", "simclr"): (24, 32, 57, 81, 97, 134, 143, 244),
-}
-"""Half times of the 8 modes in steps, seed 0, by (task, loss) (own runs)."""
-
-PAPER_MLP_STEPS: tuple[int, ...] = (4, 21, 59, 204, 344, 618, 699, 857, 1846, 1960)
-"""Steps at which the ten eigenvalues of C reach 1 in the paper-style MLP on 50 photo pairs (own run)."""
-
-NUISANCE_STEPS: tuple[int, int] = (25, 320)
-"""Steps between which VICReg 1/1/0.2 has over 98 % of both singular directions of W in the nuisance plane
-(own run: learning rate 0.002, start 1e-4, 2,000 pairs, two dimensions)."""
