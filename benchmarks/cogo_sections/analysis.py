@@ -133,7 +133,7 @@ def memory(options: Options) -> None:
     heading("memory", f"peak memory of analysing {SNAPSHOTS} snapshots of a run, d = {size}, q = {nodes}")
     script = Path(__file__).parents[1] / "cogo.py"
     command = [sys.executable, str(script), "--threads", str(options.threads)]
-    command += ["--analysis-child", str(size), str(nodes)]
+    command += ["--child", str(size), str(nodes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     base, loaded, peak = (float(word) / 2**20 for word in done.stdout.split()[-3:])
     weights = SNAPSHOTS * 3 * nodes * size * 4 / 2**20
@@ -149,9 +149,9 @@ def memory(options: Options) -> None:
     )
 
 
-def analyse(size: int, nodes: int) -> None:
+def analyse(d: str, q: str) -> None:
     """The child process: prints the peak memory after the imports, with the weights, and at the end."""
-    base = peak_memory()
+    base, size, nodes = peak_memory(), int(d), int(q)
     group, source = AbelianGroup((size,)), generator(0, "network")
     frequencies = group.half().characters.tolist()
     spectrum = algebra.build(group, algebra.mixed(group, frequencies[: len(frequencies) // 5]), host="all")

@@ -71,7 +71,7 @@ def _bounded(options: Options) -> None:
     hidden, samples, block = (32, 20, 2**18) if options.quick else (512, 200, 2**26)
     script = Path(__file__).parents[1] / "stepwise.py"
     command = [sys.executable, str(script), "--threads", str(options.threads)]
-    command += ["--tangent-child", *map(str, (hidden, samples, block))]
+    command += ["--child", *map(str, (hidden, samples, block))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     before, after, parameters = (float(word) for word in done.stdout.split()[-3:])
     jacobian = 8 * samples * parameters
