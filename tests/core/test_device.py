@@ -142,6 +142,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back like that")
 def test_freed_memory_is_kept() -> None:
-    # Without it, mostly above 3,000 faults; some machines' imports free a large block and so keep memory, too.
+    # Without it mostly above 3,000; but importing may free a large block, which keeps memory as well.
     done = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000
