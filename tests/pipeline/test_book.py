@@ -56,6 +56,8 @@ def test_generated_pages_show_claims_figures_and_run_times(built_book):
     scoreboard = site_text(built_book, "scoreboard")
     assert "Doubling two gives four" in scoreboard
     assert 'href="demo/alpha.html"' in scoreboard
+    assert 'href="demo/index.html"' in scoreboard
+    assert 'href="#claims-of-demo-alpha"' in scoreboard
     gallery = site_text(built_book, "gallery")
     assert 'href="demo/alpha.html#figure-line"' in gallery
     assert gallery.count("sd-card-img-top") == 2

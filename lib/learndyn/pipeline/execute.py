@@ -27,7 +27,7 @@ from learndyn.pipeline.profiles import parameters
 from learndyn.pipeline.project import Project
 
 START_TIMEOUT_SECONDS = 300
-REPORTED_VERSIONS = ("learndyn", "torch", "numpy", "scipy", "xarray", "matplotlib")
+REPORTED_VERSIONS = ("learndyn", "torch", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

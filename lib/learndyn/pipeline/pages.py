@@ -6,6 +6,7 @@ In the checkout each of these pages holds, between two comment lines, a sentence
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +20,15 @@ BEGIN, END = "% filled by the build: begin", "% filled by the build: end"
 
 Notebooks = Mapping[str, NotebookNode]
 """Executed notebooks under their names, in reading order."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """An opening page (relative to ``book/``, with its suffix), its title, and the names of its notebooks."""
+
+    page: str
+    title: str
+    notebooks: tuple[str, ...]
 
 
 def fill(page: str, text: str, content: str) -> str:
@@ -53,57 +63,100 @@ def gather_claims(notebooks: Notebooks, profile: str) -> list[dict[str, Any]]:
 
 
 def scoreboard(
-    records: Sequence[Mapping[str, Any]], notebooks: Notebooks, chapters: Mapping[str, str]
+    records: Sequence[Mapping[str, Any]], notebooks: Notebooks, chapters: Sequence[Chapter]
 ) -> str:
-    """Return the scoreboard: per chapter and notebook, every claim with the paper's value beside ours.
+    """Return the scoreboard: how many claims have which verdict, then per chapter and notebook every claim.
 
     Args:
         records: the claims of all notebooks, see `gather_claims`.
         notebooks: the notebooks.
-        chapters: titles of the chapters' opening pages under the names of their folders.
+        chapters: what groups them.
     """
-    parts = []
-    for chapter in dict.fromkeys(name.split("/")[0] for name in notebooks):
-        tables = []
-        for name in (name for name in notebooks if name.split("/")[0] == chapter):
-            rows = [dict(record) for record in records if record["notebook"] == f"book/{name}.py"]
-            if rows:
-                link = f"### [{title(notebooks[name], name)}]({name}.ipynb)"
-                tables.append(f"{link}\n\n```{{raw}} html\n{claims.render_table(rows)}\n```")
-        if tables:
-            rows = [record for record in records if record["notebook"].split("/")[1] == chapter]
-            heading = f"[{chapters[chapter]}]({chapter}/index.md)" if chapter in chapters else chapter
-            parts += [f"## {heading}", f"{claims.summary(rows)}.", *_failed(rows), *tables]
-    return "\n\n".join(parts) or "No notebook of this build holds a table of claims."
+    by_notebook = {
+        name: [dict(row) for row in records if row["notebook"] == f"book/{name}.py"] for name in notebooks
+    }
+    parts, overview = [], []
+    for chapter in chapters:
+        names = [name for name in chapter.notebooks if by_notebook[name]]
+        rows = [row for name in names for row in by_notebook[name]]
+        if not rows:
+            continue
+        overview.append(_counts(f"**{chapter.title}**", rows))
+        overview += [
+            _counts(f"[{title(notebooks[name], name)}]({_target(name)})", by_notebook[name]) for name in names
+        ]
+        parts += [f"## [{chapter.title}]({chapter.page})", f"{claims.summary(rows)}."]
+        parts += [*_linked(rows, claims.Verdict.NOT), *_linked(rows, claims.Verdict.PENDING)]
+        for name in names:
+            parts.append(
+                f"({_target(name)})=\n### [{title(notebooks[name], name)}]({name}.ipynb)\n\n"
+                f"```{{raw}} html\n{claims.render_table(by_notebook[name])}\n```"
+            )
+    if not parts:
+        return "No notebook of this build holds a table of claims."
+    return "\n\n".join([_OVERVIEW + "\n".join(overview), *parts])
 
 
-def _failed(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence that leads to each claim that was not reproduced, if there is one."""
-    names = [record["id"] for record in records if record["verdict"] == claims.Verdict.NOT]
+_OVERVIEW = """\
+Claims by verdict: ✓ reproduced, ≈ reproduced at smaller scale, ✗ not reproduced, … needs paper profile.
+
+| | claims | ✓ | ≈ | ✗ | … |
+|---|---:|---:|---:|---:|---:|
+"""
+
+
+def _counts(words: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """A row of the overview."""
+    verdicts = [record["verdict"] for record in records]
+    counts = [verdicts.count(verdict) or "" for verdict in claims.Verdict]
+    return f"| {words} | {len(verdicts)} | {' | '.join(map(str, counts))} |"
+
+
+def _target(notebook: str) -> str:
+    """The label of a notebook's claims on the scoreboard."""
+    return f"claims-of-{notebook.replace('/', '-').replace('_', '-')}"
+
+
+def _linked(records: Sequence[Mapping[str, Any]], verdict: claims.Verdict) -> list[str]:
+    """A sentence that leads to each claim with this verdict, if there is one."""
+    names = [record["id"] for record in records if record["verdict"] == verdict]
     links = ", ".join(f'<a href="#{name}"><code>{name}</code></a>' for name in names)
-    return [f"Not reproduced: {links}."] if names else []
+    return [f"{verdict.capitalize()}: {links}."] if names else []
 
 
-def gallery(notebooks: Notebooks, pictures: Path) -> str:
+def gallery(notebooks: Notebooks, chapters: Sequence[Chapter], pictures: Path) -> str:
     """Return the gallery, a card per figure, and write the figures' pictures into the folder ``pictures``."""
     pictures.mkdir(parents=True, exist_ok=True)
     parts = []
-    for name, notebook in notebooks.items():
-        cards = []
-        for figure in gather_figures(notebook):
-            suffix = {"image/svg+xml": "svg", "image/png": "png"}[figure["mime"]]
-            path = pictures / f"{name.replace('/', '-')}-{figure['name']}.{suffix}"
-            path.write_bytes(figure["data"])
-            alt = " ".join(figure["alt"].split())
-            lead = f"**{figure['source']}.** " if figure["source"] else ""
-            cards.append(
-                f"::::{{grid-item-card}}\n:img-top: {pictures.name}/{path.name}\n:img-alt: {alt}\n"
-                f":link: {name}.html#{figure['anchor']}\n:link-type: url\n\n{lead}{figure['caption']}\n::::"
-            )
-        if cards:
-            grid = "\n\n".join(cards)
-            parts += [f"## {title(notebook, name)}", f":::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{grid}\n:::::"]
+    for chapter in chapters:
+        grids = {name: _cards(name, notebooks[name], pictures) for name in chapter.notebooks}
+        if any(grids.values()):
+            parts.append(f"## {chapter.title}")
+        for name, cards in grids.items():
+            if cards:
+                grid = "\n\n".join(cards)
+                parts += [
+                    f"### {title(notebooks[name], name)}",
+                    f":::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{grid}\n:::::",
+                ]
     return "\n\n".join(parts) or "No notebook of this build keeps a figure."
+
+
+def _cards(name: str, notebook: NotebookNode, pictures: Path) -> list[str]:
+    """A card for each figure of a notebook, whose picture is written into the folder."""
+    cards = []
+    for figure in gather_figures(notebook):
+        suffix = {"image/svg+xml": "svg", "image/png": "png"}[figure["mime"]]
+        path = pictures / f"{name.replace('/', '-')}-{figure['name']}.{suffix}"
+        path.write_bytes(figure["data"])
+        alt = " ".join(figure["alt"].split())
+        source = figure["source"]
+        lead = f"**{source[0].upper()}{source[1:]}.** " if source else ""
+        cards.append(
+            f"::::{{grid-item-card}}\n:img-top: {pictures.name}/{path.name}\n:img-alt: {alt}\n"
+            f":link: {name}.html#{figure['anchor']}\n:link-type: url\n\n{lead}{figure['caption']}\n::::"
+        )
+    return cards
 
 
 def run_times(notebooks: Notebooks) -> str:
@@ -113,7 +166,8 @@ def run_times(notebooks: Notebooks) -> str:
         facts = notebook.metadata.get("learndyn")
         if facts is None:
             continue
-        machines.add(f"{facts['machine']}, {facts['threads']} threads per notebook")
+        threads = f"{facts['threads']} thread{'' if facts['threads'] == 1 else 's'}"
+        machines.add(f"{facts['machine']}, {threads} per notebook")
         versions.update(facts["versions"])
         page = f"[{title(notebook, name)}]({name}.ipynb)"
         rows.append(f"| {page} | {facts['seconds']:.0f} | {facts['profile']} | {facts['finished']} |")

@@ -126,3 +126,14 @@ class Project:
             for page in self.pages
             if page.startswith("book/") and (self.root / f"{page}.py").is_file()
         )
+
+    @cached_property
+    def chapters(self) -> dict[str, tuple[str, ...]]:
+        """Notebooks under the page at the top level of ``_toc.yml`` that leads to them, in reading order."""
+        toc = yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8"))
+        tops = [entry for part in toc.get("parts", [toc]) for entry in part.get("chapters", ())]
+        pages = {top["file"]: [page.removeprefix("book/") for page in toc_entries(top)] for top in tops}
+        found = {
+            page: tuple(name for name in under if name in self.notebooks) for page, under in pages.items()
+        }
+        return {page: names for page, names in found.items() if names}

@@ -45,9 +45,9 @@ def stage(project: Project) -> list[dict[str, Any]]:
             if cell.cell_type == "markdown":
                 cell.source = link_notebooks(project, f"book/{name}", cell.source)
         nbformat.write(staged, path)
-    claims = pages.gather_claims(notebooks, project.profile)
-    _fill(project, "scoreboard", pages.scoreboard(claims, notebooks, _chapters(project)))
-    _fill(project, "gallery", pages.gallery(notebooks, folder / "book" / "gallery_pictures"))
+    claims, chapters = pages.gather_claims(notebooks, project.profile), _chapters(project, notebooks)
+    _fill(project, "scoreboard", pages.scoreboard(claims, notebooks, chapters))
+    _fill(project, "gallery", pages.gallery(notebooks, chapters, folder / "book" / "gallery_pictures"))
     _fill(project, "run_times", pages.run_times(notebooks))
     return claims
 
@@ -61,13 +61,17 @@ def _copy_pages(project: Project) -> None:
         path.write_text(link_notebooks(project, page, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _chapters(project: Project) -> dict[str, str]:
-    """Return the titles of the chapters' opening pages, ``book/<chapter>/index.md``."""
-    titles = {}
-    for path in sorted((project.root / "book").glob("*/index.md")):
-        heading = re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        titles[path.parent.name] = heading[1] if heading else path.parent.name
-    return titles
+def _chapters(project: Project, notebooks: pages.Notebooks) -> list[pages.Chapter]:
+    """Return the chapters: their opening pages relative to ``book/``, titles and notebooks."""
+    found = []
+    for page, names in project.chapters.items():
+        name, path = page.removeprefix("book/"), project.root / f"{page}.md"
+        if path.is_file():
+            heading = re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            found.append(pages.Chapter(f"{name}.md", heading[1] if heading else name, names))
+        else:
+            found.append(pages.Chapter(f"{name}.ipynb", pages.title(notebooks[name], name), names))
+    return found
 
 
 def link_notebooks(project: Project, page: str, text: str) -> str:
