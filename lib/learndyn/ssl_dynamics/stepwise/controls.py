@@ -59,6 +59,23 @@ def shuffle_control(
     }
 
 
+def captured_variance(true: FixedPairs, shuffled: FixedPairs, dimensions: int) -> Mapping[str, float]:
+    """How much of the views' second moment lies in so many directions, as a share.
+
+    ``true`` and ``shuffled``: the top eigenvectors of Γ of these pairs; ``best``: the top principal
+    directions; ``random``: expected of random ones. Sampling noise in Γ is largest where the inputs vary
+    most, so that ``shuffled`` lies between the last two.
+    """
+    views = torch.cat([view.flatten(1) for view in true.evaluation()]).double()
+    whole = views.square().sum()
+    found = {}
+    for name, these in {"true": true, "shuffled": shuffled}.items():
+        vectors = modes(these).vectors[:dimensions]
+        found[name] = float((views @ vectors.mT).square().sum() / whole)
+    best = torch.linalg.svdvals(views)[:dimensions].square().sum() / whole
+    return found | {"best": float(best), "random": dimensions / views.shape[-1]}
+
+
 def _trained(these: Modes, config: toy.ToyConfig, device: str) -> xr.Dataset:
     log = toy.train(config, these, device=device)
     halves = [

@@ -113,6 +113,12 @@ def digit_training_pairs(settings: Beyond, pairs: int, seed: int = 0) -> FixedPa
     return noise_pairs(train.images[:pairs], noise_sd=NOISE / train.pixel_rms, generator=draw)
 
 
+def digit_controls(settings: Beyond, pairs: int) -> tuple[FixedPairs, FixedPairs]:
+    """`digit_training_pairs` as they are, and with shuffled positives."""
+    true = digit_training_pairs(settings, pairs)
+    return true, shuffled_pairs(true, generator(0, "shuffled digits"))
+
+
 def embeddings(
     training: Training, images: Float[Tensor, "image input"]
 ) -> Float[Tensor, "run checkpoint image dimension"]:
@@ -165,8 +171,7 @@ def shuffled_digits(settings: Beyond, pairs: int, steps: int) -> Mapping[str, xr
 
     Each is the trainer's log with ``half_time`` and, merged in, the `accuracies` (``checkpoint_step``).
     """
-    true = digit_training_pairs(settings, pairs)
-    shuffled = shuffled_pairs(true, generator(0, "shuffled digits"))
+    true, shuffled = digit_controls(settings, pairs)
     count = len(settings.seeds)
     config = presets.mlp(
         "barlow_twins",
@@ -190,13 +195,17 @@ def shuffled_digits(settings: Beyond, pairs: int, steps: int) -> Mapping[str, xr
 
 
 def shuffled_table(runs: Mapping[int, Mapping[str, xr.Dataset]]) -> pd.DataFrame:
-    """k-NN accuracy at the end of `shuffled_digits` with so many pairs, one row per number and seed."""
+    """Accuracies at the end of `shuffled_digits`, true / shuffled: one row per number of pairs and seed."""
+
+    def both(logs: Mapping[str, xr.Dataset], how: str, run: int) -> str:
+        return " / ".join(f"{float(logs[name][how][run, -1]):.3f}" for name in ("true", "shuffled"))
+
     rows = [
-        (pairs, int(seed), *(float(logs[name]["knn"][run, -1]) for name in ("true", "shuffled")))
+        (pairs, int(seed), both(logs, "knn", run), both(logs, "linear_probe", run))
         for pairs, logs in runs.items()
         for run, seed in enumerate(logs["true"]["seed"].values)
     ]
-    return pd.DataFrame(rows, columns=["pairs", "seed", "true", "shuffled"])
+    return pd.DataFrame(rows, columns=["pairs", "seed", "k-NN: true / shuffled", "probe: true / shuffled"])
 
 
 def probe_runs(settings: Beyond) -> Mapping[str, xr.Dataset]:
@@ -260,6 +269,17 @@ def first_steps(settings: Beyond, dimensions: int = 4) -> pd.DataFrame:
             errors = [float((guess - true).norm() / true.norm()) for guess in (predicted, naive)]
             rows.append((name, scale, *errors))
     return pd.DataFrame(rows, columns=["loss", "scale", "error", "error_gamma"])
+
+
+def first_step_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`first_steps` for the page: errors at the largest and smallest scale, and with Γ in place of M."""
+    wide = found.pivot(index="loss", columns="scale", values=["error", "error_gamma"]).loc[
+        list(compared_losses())
+    ]
+    scales = sorted(found["scale"].unique())
+    table = {f"at scale {scale:.0e}": wide["error", scale] for scale in (scales[-1], scales[0])}
+    table["Γ for M"] = wide["error_gamma", scales[0]]
+    return pd.DataFrame(table).map("{:.0e}".format).reset_index()
 
 
 def _off_bias(matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -356,38 +376,10 @@ def selectivity_table(found: xr.Dataset, earlier: xr.Dataset) -> pd.DataFrame:
     return table.assign(steps=found["steps"].median("seed").values)
 
 
-def preconditioned_run(exponent: float, scale: float, seed: int = 0, dimensions: int = 4) -> xr.Dataset:
-    """One preconditioned flow: ``eigenvalues`` of C (step, mode) against ``steps`` (a tenth of the bound),
-
-    and at the end ``share`` (input_mode), the diagonal of the projector on the row space of W: 1 for a mode
-    that was learned whole; ``alignment`` is the mean over the top d.
-    """
-    gamma = torch.tensor(preconditioner.EXAMPLE_EIGENVALUES, dtype=torch.float64)
-    draw = generator(seed, "preconditioner explorer")
-    start = scale * torch.randn(dimensions, len(gamma), generator=draw, dtype=torch.float64)
-    matched = linear.match_start(start, torch.eye(len(gamma), dtype=torch.float64)[:dimensions])
-    predicted = preconditioner.critical_times(gamma[:dimensions], matched.singular_values, exponent)
-    slowest = float(preconditioner.preconditioned(gamma[:dimensions], exponent).min())
-    times = torch.linspace(0, 1.3 * float(predicted.max()) + 3 / slowest, 300, dtype=torch.float64)
-    path = preconditioner.integrate_flow(start, gamma, times, exponent, rtol=1e-7)
-    rows = torch.linalg.svd(path[-1], full_matrices=False).Vh
-    share = rows.square().sum(0)
-    stable = 0.25 / float(preconditioner.preconditioned(gamma, exponent).max())
-    return xr.Dataset(
-        {
-            "eigenvalues": (("step", "mode"), spectra.sorted_eigenvalues((path * gamma) @ path.mT).numpy()),
-            "steps": ("step", (times / (0.1 * stable)).numpy()),
-            "share": ("input_mode", share.numpy()),
-            "alignment": float(share[:dimensions].mean()),
-            "gamma": ("input_mode", gamma.numpy()),
-        }
-    )
-
-
 def explorer_grid(settings: Beyond) -> tuple[dict[tuple[float, float], xr.Dataset], dict[float, float]]:
-    """`preconditioned_run` for all exponents and scales, and for each scale the longest run's steps."""
+    """`preconditioner.single_run` for all exponents and scales; for each scale the longest run's steps."""
     grid = {
-        (exponent, scale): preconditioned_run(exponent, scale)
+        (exponent, scale): preconditioner.single_run(exponent, scale)
         for exponent in settings.explorer_exponents
         for scale in settings.explorer_scales
     }

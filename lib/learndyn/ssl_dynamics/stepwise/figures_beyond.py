@@ -108,7 +108,7 @@ def shuffled_mlp(logs: Mapping[str, xr.Dataset]) -> Figure:
     axes[2].set(ylabel="k-NN accuracy", xlabel="step")
     ends = [float(log["knn"].isel(checkpoint=-1).mean()) for log in logs.values()]
     axes[1].set_title("All modes but the first are learned later")
-    axes[2].set_title(f"k-NN accuracy ends at {ends[0]:.2f} (true) and {ends[1]:.2f} (shuffled)")
+    axes[2].set_title(f"k-NN: {ends[0]:.2f} with true, {ends[1]:.2f} with shuffled pairs")
     label_lines(axes[2])
     return fig
 
@@ -155,8 +155,9 @@ def nuisance_threshold(sweep: xr.Dataset) -> Figure:
     left.axhline(0, color=MUTED, lw=0.8)
     left.set(ylabel="initial e-folding rate")
     right.set(ylabel="largest nuisance share", ylim=(-0.03, 1.05))
-    left.annotate("nuisance", (ratio[0], 128), color=RUST, xytext=(14, -4), textcoords="offset points")
-    left.annotate("shared", (ratio[0], 30), color=INDIGO, xytext=(0, -14), textcoords="offset points")
+    fastest, slowest = (float(sweep["predicted"].isel(ratio=0, input=column)) for column in (2, 1))
+    left.annotate("nuisance", (ratio[0], fastest), color=RUST, xytext=(14, 0), textcoords="offset points")
+    left.annotate("shared", (ratio[0], slowest), color=INDIGO, xytext=(0, -14), textcoords="offset points")
     right.annotate(
         f"{overtaking:.1f}",
         (overtaking, 0.25),
@@ -168,7 +169,7 @@ def nuisance_threshold(sweep: xr.Dataset) -> Figure:
     right.annotate(
         f"{threshold:.0f}", (threshold, 0.85), color=MUTED, xytext=(3, 0), textcoords="offset points"
     )
-    left.set_title(f"No growth above {threshold:.0f} …")
+    left.set_title(f"Nuisance grows below {threshold:.0f} …")
     right.set_title(f"… and leads below {overtaking:.1f}")
     return fig
 
@@ -300,7 +301,7 @@ def clocks(scaling: xr.Dataset, knobs: xr.Dataset) -> Figure:
     left.set_title(f"Two layers: $\\alpha^{{{scaling_exponent(scaling):.2f}}}$".replace("-", "−"))
     right.set_title("The body sets the clock")
     handles, labels = right.get_legend_handles_labels()
-    right.legend(handles[::-1], labels[::-1], loc="lower left", fontsize=9)
+    right.legend(handles[::-1], labels[::-1], loc="lower left", fontsize=9.5)
     return fig
 
 

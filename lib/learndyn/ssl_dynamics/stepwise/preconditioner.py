@@ -101,6 +101,35 @@ def selectivity(
     return xr.Dataset(variables | {"stable_rate": ("exponent", np.array(stable))}, coords)
 
 
+def single_run(exponent: float, scale: float, seed: int = 0, dimensions: int = 4) -> xr.Dataset:
+    """One preconditioned flow on `EXAMPLE_EIGENVALUES` from one random start.
+
+    ``eigenvalues`` of C (step, mode) against ``steps`` (at a tenth of the largest stable learning rate), and
+    at the end ``share`` (input_mode), the diagonal of the projector on the row space of W: 1 for a mode that
+    was learned whole; ``alignment`` is the mean over the top d.
+    """
+    gamma = torch.tensor(EXAMPLE_EIGENVALUES, dtype=torch.float64)
+    draw = generator(seed, "preconditioner explorer")
+    start = scale * torch.randn(dimensions, len(gamma), generator=draw, dtype=torch.float64)
+    matched = linear.match_start(start, torch.eye(len(gamma), dtype=torch.float64)[:dimensions])
+    predicted = critical_times(gamma[:dimensions], matched.singular_values, exponent)
+    slowest = float(preconditioned(gamma[:dimensions], exponent).min())
+    times = torch.linspace(0, 1.3 * float(predicted.max()) + 3 / slowest, 300, dtype=torch.float64)
+    path = integrate_flow(start, gamma, times, exponent, rtol=1e-7)
+    rows = torch.linalg.svd(path[-1], full_matrices=False).Vh
+    share = rows.square().sum(0)
+    stable = 0.25 / float(preconditioned(gamma, exponent).max())
+    return xr.Dataset(
+        {
+            "eigenvalues": (("step", "mode"), spectra.sorted_eigenvalues((path * gamma) @ path.mT).numpy()),
+            "steps": ("step", (times / (0.1 * stable)).numpy()),
+            "share": ("input_mode", share.numpy()),
+            "alignment": float(share[:dimensions].mean()),
+            "gamma": ("input_mode", gamma.numpy()),
+        }
+    )
+
+
 def _start(seed: int, scale: float, dimensions: int, inputs: int) -> Tensor:
     draw = generator(seed, "preconditioner start")
     return scale * torch.randn(dimensions, inputs, generator=draw, dtype=torch.float64)

@@ -25,7 +25,7 @@ class Beyond(Config):
     feature_pairs: PositiveInt = 256
     feature_scale: PositiveFloat = 1e-3
     feature_hidden: PositiveInt = 64
-    feature_steps: PositiveInt = 2000
+    feature_steps: PositiveInt = 1500
     linear_pairs: PositiveInt = 500
     linear_dimensions: Annotated[int, Field(ge=2)] = 10
     control_pairs: PositiveInt = 100

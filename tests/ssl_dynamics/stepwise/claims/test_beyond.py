@@ -16,8 +16,17 @@ from learndyn.core import evaluation, ssl_training
 from learndyn.core.claims import Verdict
 from learndyn.core.config import ConfigError
 from learndyn.ssl_dynamics.stepwise import experiments_beyond as experiments
-from learndyn.ssl_dynamics.stepwise import growth, nuisance, potentials, presets, published, tasks
+from learndyn.ssl_dynamics.stepwise import (
+    growth,
+    nuisance,
+    potentials,
+    preconditioner,
+    presets,
+    published,
+    tasks,
+)
 from learndyn.ssl_dynamics.stepwise.claims import beyond as claims
+from learndyn.ssl_dynamics.stepwise.controls import captured_variance
 from learndyn.ssl_dynamics.stepwise.settings_beyond import Beyond
 
 # --- two features ---
@@ -318,14 +327,34 @@ def test_shuffled_digits_and_probes_have_their_variables() -> None:
         np.testing.assert_allclose(*first, rtol=1e-4)
     table = experiments.shuffled_table({10: logs})
     assert table["pairs"].tolist() == [10, 10]
-    np.testing.assert_array_equal(table["shuffled"], logs["shuffled"]["knn"].isel(checkpoint=-1))
+    ends = [logs[name]["knn"].isel(checkpoint=-1).values for name in ("true", "shuffled")]
+    assert table["k-NN: true / shuffled"].tolist() == [
+        f"{a:.3f} / {b:.3f}" for a, b in zip(*ends, strict=True)
+    ]
     runs = experiments.probe_runs(TINY)
     assert list(runs) == ["barlow_twins", "vicreg", "simclr"]
     assert all(float(run["knn"].max()) <= 1 for run in runs.values())
 
 
+def test_a_shuffled_gamma_holds_more_variance_than_random_directions() -> None:
+    settings = Beyond(control_pairs=60)
+    held = captured_variance(*experiments.digit_controls(settings, 60), 4)
+    views = np.concatenate(experiments.digit_training_pairs(settings, 60).evaluation()).astype(float)
+    moments = np.linalg.eigvalsh(views.T @ views)[::-1]
+    assert held["best"] == pytest.approx(moments[:4].sum() / moments.sum())
+    assert held["random"] == 4 / 64
+    assert held["random"] < held["shuffled"] < held["true"] <= held["best"]
+
+
 def test_first_steps_hold_the_claim() -> None:
     table = experiments.first_steps(Beyond())
+    shown = experiments.first_step_table(table).set_index("loss")
+    assert list(shown.index) == list(experiments.compared_losses())
+    row = table[(table["loss"] == "VICReg") & (table["scale"] == 1e-6)].iloc[0]
+    assert shown.loc["VICReg", ["at scale 1e-06", "Γ for M"]].tolist() == [
+        f"{row.error:.0e}",
+        f"{row.error_gamma:.0e}",
+    ]
     assert claim_checks.verdict(claims.CLAIMS, "stepwise.first-step-operators", table) == Verdict.REPRODUCED
     assert experiments.spectral_error() < 1e-8
 
@@ -337,11 +366,11 @@ def test_half_times_of_random_networks_agree_with_one_layer_theory() -> None:
     assert found.sel(layers=2)["measured"].notnull().all()
 
 
-def test_preconditioned_run_counts_what_was_learned() -> None:
-    run = experiments.preconditioned_run(0.0, 1e-4)
+def test_single_run_counts_what_was_learned() -> None:
+    run = preconditioner.single_run(0.0, 1e-4)
     assert float(run["share"].sum()) == pytest.approx(4)
     assert float(run["alignment"]) > 0.99
-    assert float(experiments.preconditioned_run(1.0, 1e-4)["alignment"]) < 0.8
+    assert float(preconditioner.single_run(1.0, 1e-4)["alignment"]) < 0.8
 
 
 def test_explorer_grid_has_every_cell_and_the_longest_time() -> None:
