@@ -16,11 +16,12 @@ from torch import Tensor
 
 from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, label_lines, shades
 from learndyn.ssl_dynamics.stepwise import linear
-from learndyn.ssl_dynamics.stepwise.settings_kernel import EDGE, Planar, half_time_ratios
+from learndyn.ssl_dynamics.stepwise.settings_kernel import EDGE, Planar, half_time_ratios, ring_signs
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
 DIVERGING = "RdBu"
-_DASHED = {"color": INK, "lw": 1.0, "ls": (0, (3, 3))}
+_DASHED = {"color": INK, "lw": 1.0, "ls": (0, (3, 3)), "zorder": 3}
+_BROAD = {"lw": 3.4, "alpha": 0.55}  # so that a dashed line on top is seen
 _ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth")
 
 
@@ -59,10 +60,11 @@ def learned_functions(rings: Planar, pairs: int = 6) -> Figure:
     axes[0].set(aspect="equal", xticks=(), yticks=(), xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE))
     axes[0].grid(False)
     axes[0].set_title("Pairs", fontsize=11.5)
-    panels = zip(axes[1:], rings.functions, _sizes(rings.functions), _ORDINALS, strict=False)
-    for ax, values, size, word in panels:
+    signs = ring_signs(rings.model.embed(count).embeddings, rings.samples.norm(dim=1))
+    panels = zip(axes[1:], rings.functions, _sizes(rings.functions), _ORDINALS, signs, strict=False)
+    for ax, values, size, word, share in panels:
         _plane(ax, values, size)
-        ax.set_title(word, fontsize=11.5)
+        ax.set_title(f"{word}: {100 * share:.0f} %", fontsize=11.5)
     return fig
 
 
@@ -162,12 +164,12 @@ def staircase(log: xr.Dataset, gamma: Float[np.ndarray, " mode"]) -> Figure:
     fig, axes = plt.subplots(2, 1, figsize=(5.6, 5.4), sharex=True)
     for half in halves:
         axes[0].axvline(half, color=MUTED, lw=0.8, ls=":")
-    axes[0].plot(time[shown], run["loss"].values[shown], color=INDIGO)
+    axes[0].plot(time[shown], run["loss"].values[shown], color=INDIGO, **_BROAD)
     axes[0].plot(smooth, linear.loss(theory), **_DASHED)
     axes[0].set_ylabel(r"loss $\|C-I\|_F^2$")
     axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     for mode, color in enumerate(shades(len(gamma))):
-        axes[1].plot(time[shown], run["correlation_eigenvalues"].values[shown, mode], color=color)
+        axes[1].plot(time[shown], run["correlation_eigenvalues"].values[shown, mode], color=color, **_BROAD)
         axes[1].plot(smooth, theory[:, mode], **_DASHED)
     axes[1].set(xscale="log", xlabel="effective time $t$ = learning rate × step", xlim=(smooth[0], time[-1]))
     axes[1].set_ylabel(r"eigenvalues $\lambda_j$ of $C$")
@@ -209,7 +211,7 @@ def narrow_and_wide(networks: xr.Dataset, seed: int) -> Figure:
             ax.plot(time, run["predicted_eigenvalues"][:, mode], **_DASHED)
         last = float(run["ratio"].mean())
         ax.set(xlabel="time / first predicted half time")
-        ax.set_title(f"{width} units: {100 * last:.0f} % of predicted times", fontsize=11)
+        ax.set_title(f"{width:,} units: {100 * last:.0f} % of predicted times", fontsize=11)
     axes[0].set_ylabel(r"eigenvalues $\lambda_j$ of $C$")
     return fig
 
@@ -304,7 +306,8 @@ def head_start(found: xr.Dataset) -> Figure:
     ax.invert_xaxis()
     falls = (mean["network"].isel(scale=0) / mean["network"].isel(scale=-1)).values
     words = f"{falls.min():.0f}- to {falls.max():.0f}-fold"
-    ax.set_title(f"Theory falls {float(theory[0] / theory[-1]):,.0f}-fold, networks {words}")
+    fall = float(f"{float(theory[0] / theory[-1]):.0e}")
+    ax.set_title(f"Theory falls {fall:,.0f}-fold, networks {words}")
     label_lines(ax)
     return fig
 

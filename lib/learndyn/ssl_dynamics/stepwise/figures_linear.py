@@ -73,19 +73,21 @@ def symmetry(flows: xr.Dataset) -> Figure:
     fig, axes = plt.subplots(2, 2, figsize=(7.0, 5.6), sharey="row")
     panels = {
         "supervised": (
+            "one valley",
             (-0.2, 1.35),
             potentials.supervised_potential,
             potentials.supervised_flow,
             [0.0, 0.3, 0.6],
         ),
         "self-supervised": (
+            "a ridge at 0",
             (-1.35, 1.35),
             potentials.ssl_potential,
             potentials.ssl_flow,
             [-0.8, -0.5, -0.2, 0.2, 0.5, 0.8],
         ),
     }
-    for column, (kind, (limits, potential, flow, places)) in enumerate(panels.items()):
+    for column, (kind, (shape, limits, potential, flow, places)) in enumerate(panels.items()):
         ax, below = axes[:, column]
         color = (INDIGO, RUST)[column]
         s = torch.linspace(*limits, 300, dtype=torch.float64)
@@ -95,7 +97,7 @@ def symmetry(flows: xr.Dataset) -> Figure:
             there = here + 0.16 * torch.sign(flow(here))
             ends = [(float(x), float(potential(x)) + 0.035) for x in (here, there)]
             ax.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1})
-        ax.set(xlabel="$s$", title=f"{kind.capitalize()}")
+        ax.set(xlabel="$s$", title=f"{kind.capitalize()}: {shape}")
         for start in flows["start"].values:
             curve = flows["s"].sel(kind=kind, start=start)
             below.plot(flows["time"], curve, color=color, alpha=0.85, lw=1.5)
@@ -114,9 +116,13 @@ def closed_form(flow: xr.Dataset) -> Figure:
         ax.plot(flow["time"], flow["integrated"][:, j], color=color, **_BROAD)
         ax.plot(flow["time"], flow["closed_form"][:, j], **_DASHED)
         tau = float(flow["critical_time"][j])
-        ax.annotate(f"$\\tau_{j + 1}$", (tau, 0.5), xytext=(6, -4), textcoords="offset points", color=color)
+        ax.axvline(tau, color=MUTED, lw=0.9, ls=":", zorder=0)
+        at = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+        ax.annotate(f"$\\tau_{j + 1}$", (tau, 1.01), **at)
     ax.set(xlim=(0, 2.6), xlabel="time $t$", ylabel="eigenvalues of $C$")
-    ax.set_title(f"Matrix flow and closed form: entries of $W$ agree to {_power(flow.attrs['entry_gap'])}")
+    ax.set_title(
+        f"Matrix flow and closed form: entries of $W$ agree to {_power(flow.attrs['entry_gap'])}", pad=22
+    )
     return fig
 
 
@@ -223,7 +229,7 @@ def clouds(found: Sequence[Cloud]) -> Figure:
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(3, integer=True))
             axis.set_pane_color((1, 1, 1, 1))
-        ax.tick_params(labelsize=8, pad=-2)
+        ax.tick_params(labelsize=10.5, pad=-2)
         rank = int((cloud.variances > 0.2).sum())
         ax.set_title(f"{cloud.plateau} learned: {words[min(rank, 3)]}", y=0.99)
         ax.view_init(22, -55)
@@ -277,26 +283,27 @@ def matched_starts(means: np.ndarray) -> Figure:
 
 
 def error_law(law: xr.Dataset, measured: np.ndarray, reference: pd.DataFrame) -> Figure:
-    """Error of the aligned prediction against the scale, log-log, with slopes q (dashed)."""
-    fig, ax = plt.subplots()
+    """Errors of the aligned prediction against the scale, log-log: of W at the end, with slopes q (dashed),
+    and of the eigenvalues of C on the way, with slopes 2q."""
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=FIGURE_SIZES["tall"], sharex=True)
     colors = (INDIGO, RUST, GREEN)
     scale = law["scale"].values
+    last = int(np.argmin(scale))
     for color, name, slope in zip(colors, law["spectrum"].values, measured, strict=True):
         row = law.sel(spectrum=name)
-        q = float(row["exponent"])
-        ax.plot(scale, row["error"], "o-", color=color, label=f"$\\gamma$ = {name}: {slope:.3f}")
-        last = int(np.argmin(scale))
-        ax.plot(scale, float(row["error"][last]) * (scale / scale[last]) ** q, **_DASHED)
+        label = f"$\\gamma$ = {name}: {slope:.3f}"
+        for ax, error, power in ((top, "error", 1), (bottom, "eigenvalue_error", 2)):
+            ax.plot(scale, row[error], "o-", color=color, label=label if ax is top else None)
+            guide = (scale / scale[last]) ** (power * float(row["exponent"]))
+            ax.plot(scale, float(row[error][last]) * guide, **_DASHED)
     for color, (_, group) in zip(colors, reference.groupby("eigenvalues", sort=False), strict=False):
-        ax.plot(group["scale"], group["error"], "x", color=color, ms=5)
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel="scale $\\alpha$ of the start",
-        ylabel="$\\|W-W_{aligned}\\|_F$ at the end",
-    )
-    ax.legend(title="spectrum: measured slope", loc="lower right", fontsize=9.5, title_fontsize=9.5)
-    ax.set_title("The error falls as $\\alpha^q$, and $q$ is the smallest gap")
+        top.plot(group["scale"], group["error"], "x", color=color, ms=5)
+    top.set(xscale="log", yscale="log", ylabel="$\\|W-W_{aligned}\\|_F$ at the end")
+    top.set_ylim(0.02 * float(law["error"].min()), None)
+    bottom.set(yscale="log", xlabel="scale $\\alpha$ of the start", ylabel="largest error of $\\lambda_j(t)$")
+    top.legend(title="spectrum: measured slope", loc="lower right", fontsize=10, title_fontsize=10)
+    top.set_title("Weights: the error falls as $\\alpha^q$, $q$ the smallest gap")
+    bottom.set_title("Eigenvalues: about as $\\alpha^{2q}$")
     return fig
 
 
@@ -339,7 +346,7 @@ def competitors(found: xr.Dataset) -> Figure:
     ax.plot(found["trained"], np.full(found.sizes["run"], 0.05 * top), "D", color=RUST, ms=7)
     ax.annotate("$\\Sigma\\,1/\\gamma_j$", (optimum, 0.92 * top), xytext=(5, 0), textcoords="offset points")
     ax.annotate("trained", (optimum, 0.05 * top), color=RUST, xytext=(9, -3), textcoords="offset points")
-    ax.set(xscale="log", xlabel="$\\|W\\|_F^2$", ylabel=f"of {len(rivals)} random zero-loss $W$")
+    ax.set(xscale="log", xlabel="$\\|W\\|_F^2$", ylabel=f"of {len(rivals):,} random zero-loss $W$")
     ax.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_title(f"Best competitor {rivals.min():.2f}, optimum {optimum:.3f}")

@@ -332,14 +332,15 @@ def head_start(config: wide.WideConfig, scales: Sequence[float], *, device: str 
     """The second eigenvalue of C at the predicted half time of mode 1, over (scale, width, seed).
 
     ``network``: of trained networks whose outputs start at these scales; ``theory``: as predicted from the
-    tangent kernel at initialisation.
+    tangent kernel at initialisation. ``error``: mean |log ratio| of measured and predicted half times.
     """
     values = []
     for scale in scales:
-        run = wide.train(config.replace(output_scale=scale, horizon=1.0), device=device)
+        run = wide.train(config.replace(output_scale=scale, horizon=1.1), device=device)
         step = (run["predicted_half_time"].sel(mode=1) / run["learning_rate"]).round().astype(int)
         at = run[["eigenvalues", "predicted_eigenvalues"]].sel(mode=2).isel(step=step)
-        values.append(at.drop_vars(("mode", "step")))
+        error = np.abs(np.log(run["ratio"])).mean("mode", skipna=False)
+        values.append(at.drop_vars(("mode", "step")).assign(error=error))
     together = xr.concat(values, "scale").assign_coords(scale=list(scales))
     return together.rename(eigenvalues="network", predicted_eigenvalues="theory")
 

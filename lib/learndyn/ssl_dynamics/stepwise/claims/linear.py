@@ -278,7 +278,7 @@ CLAIMS = (
     _claim(
         "fig1-window",
         "Own earlier runs, 2 × 2 seeds",
-        "From a start of 1e-7, every half time is within a percent or so of its discrete critical time",
+        "From a start of 1e-7, half times are within 0.5 % of the discrete critical times (mode 1: 1.5 %)",
         "mode 1: 0.991; others: 0.9986 to 1.0004",
         _check_limit,
         "1.5 % for mode 1, 0.5 % for all others, every run",
@@ -350,7 +350,8 @@ CLAIMS = (
     _claim(
         "degenerate",
         "own addition",
-        "With γ_d/γ_{d+1} = 1.03, a start of 1e-8 keeps the eigenvalues of C but loses the vector v_d",
+        "With γ_d/γ_{d+1} = 1.03, a start of 1e-8 keeps the times of the modes before d but can lose the "
+        "vector v_d",
         "alignment 0.84 (earlier run, photos)",
         _check_degenerate,
         "overlap with v_d below 0.9 in a quarter of the starts, times of all other modes within 1.5 %; "
@@ -359,7 +360,7 @@ CLAIMS = (
     _claim(
         "minimum-norm",
         "Prop. 4.3",
-        "Of all zero-loss solutions, a small start finds one of least norm, Σ_{j≤d} 1/γ_j",
+        "Of all zero-loss solutions, a small start finds one of the least squared norm, Σ_{j≤d} 1/γ_j",
         "exact",
         _check_norm,
         "trained norm within a relative 1e-6; none of the random zero-loss solutions below",
