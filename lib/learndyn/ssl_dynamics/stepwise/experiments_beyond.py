@@ -377,17 +377,17 @@ def selectivity_table(found: xr.Dataset, earlier: xr.Dataset) -> pd.DataFrame:
 
 
 def explorer_grid(settings: Beyond) -> tuple[dict[tuple[float, float], xr.Dataset], dict[float, float]]:
-    """`preconditioner.single_run` for all exponents and scales; for each scale the longest run's steps."""
+    """`preconditioner.single_run` for all exponents and scales; for each scale the steps to be shown."""
     grid = {
         (exponent, scale): preconditioner.single_run(exponent, scale)
         for exponent in settings.explorer_exponents
         for scale in settings.explorer_scales
     }
     longest = {
-        scale: max(float(run["steps"][-1]) for (_, own), run in grid.items() if own == scale)
+        scale: max(float(run["last_step"]) for (_, own), run in grid.items() if own == scale)
         for scale in settings.explorer_scales
     }
-    return grid, longest
+    return grid, {scale: 1.4 * last for scale, last in longest.items()}
 
 
 # Depth

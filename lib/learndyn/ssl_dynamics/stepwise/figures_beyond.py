@@ -263,9 +263,7 @@ def preconditioner_frame(run: xr.Dataset, exponent: float, horizon: float) -> Fi
     right.bar(np.arange(1, len(share) + 1), share, color=colors, width=0.75)
     right.set(ylim=(0, 1.05), xlabel="eigenmode of $\\Gamma$", ylabel="share that is learned")
     right.set_xticks(np.arange(1, len(share) + 1))
-    reached = run["eigenvalues"].isel(mode=-1).values > 0.5
-    last = float(run["steps"][int(reached.argmax())]) if reached.any() else np.nan
-    left.set_title(f"$p={exponent:g}$: last step at {last:.0f}")
+    left.set_title(f"$p={exponent:g}$: last step at {float(run['last_step']):.0f}")
     right.set_title(f"Alignment {float(run['alignment']):.3f}")
     return fig
 

@@ -106,7 +106,8 @@ def single_run(exponent: float, scale: float, seed: int = 0, dimensions: int = 4
 
     ``eigenvalues`` of C (step, mode) against ``steps`` (at a tenth of the largest stable learning rate), and
     at the end ``share`` (input_mode), the diagonal of the projector on the row space of W: 1 for a mode that
-    was learned whole; ``alignment`` is the mean over the top d.
+    was learned whole; ``alignment`` is the mean over the top d; ``last_step`` is the half time of the last
+    eigenvalue, in steps.
     """
     gamma = torch.tensor(EXAMPLE_EIGENVALUES, dtype=torch.float64)
     draw = generator(seed, "preconditioner explorer")
@@ -118,11 +119,13 @@ def single_run(exponent: float, scale: float, seed: int = 0, dimensions: int = 4
     path = integrate_flow(start, gamma, times, exponent, rtol=1e-7)
     rows = torch.linalg.svd(path[-1], full_matrices=False).Vh
     share = rows.square().sum(0)
-    stable = 0.25 / float(preconditioned(gamma, exponent).max())
+    rate = 0.1 * 0.25 / float(preconditioned(gamma, exponent).max())
+    eigenvalues = spectra.sorted_eigenvalues((path * gamma) @ path.mT)
     return xr.Dataset(
         {
-            "eigenvalues": (("step", "mode"), spectra.sorted_eigenvalues((path * gamma) @ path.mT).numpy()),
-            "steps": ("step", (times / (0.1 * stable)).numpy()),
+            "eigenvalues": (("step", "mode"), eigenvalues.numpy()),
+            "steps": ("step", (times / rate).numpy()),
+            "last_step": float(linear.crossing_times(times, eigenvalues)[-1]) / rate,
             "share": ("input_mode", share.numpy()),
             "alignment": float(share[:dimensions].mean()),
             "gamma": ("input_mode", gamma.numpy()),

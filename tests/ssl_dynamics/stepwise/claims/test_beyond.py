@@ -377,7 +377,10 @@ def test_explorer_grid_has_every_cell_and_the_longest_time() -> None:
     settings = Beyond(explorer_exponents=(0.0, 1.0), explorer_scales=(1e-2, 1e-4))
     grid, longest = experiments.explorer_grid(settings)
     assert set(grid) == {(0.0, 1e-2), (0.0, 1e-4), (1.0, 1e-2), (1.0, 1e-4)}
-    assert longest[1e-4] == float(grid[0.0, 1e-4]["steps"].max()) > float(grid[1.0, 1e-4]["steps"].max())
+    run = grid[0.0, 1e-4]
+    half = np.interp(0.5, run["eigenvalues"].isel(mode=-1), run["steps"])
+    assert longest[1e-4] == pytest.approx(1.4 * half, rel=0.02)
+    assert float(grid[1.0, 1e-4]["last_step"]) < half < longest[1e-4] <= float(run["steps"].max())
 
 
 def test_selectivity_table_stands_beside_the_earlier_draw() -> None:
