@@ -312,7 +312,7 @@ explorer.explore(
 # - Infeasibility at four and five nodes is numerical. A proof that {eq}`eq-beyond_the_paper-design` has no zero with
 #   five points would settle the histogram.
 # - The norm minima count blocks one at a time; hosting enters only as "bias hosted" or not. Which frequency becomes
-#   a host is decided early in training (see [](one_run.py)).
+#   a host is decided early in training (see [One training run under the microscope](one_run.py)).
 # - With other losses the solution is not exact but of largest margin: {cite:t}`morwani2024feature` derive one frequency
 #   per node for cross-entropy from margins, {cite:t}`gromov2023grokking` writes down a network for large width,
 #   {cite:t}`nanda2023progress` found the frequencies in a transformer, and {cite:t}`kunin2025alternating` derive the

@@ -264,7 +264,7 @@ show(
 #
 # Nothing above used that the group is cyclic of odd order, except that $k\ne-k$. Where $k=-k$ coefficients are real, and
 # the two nodes $(1,1,1),(1,-1,-1)$ suffice. At characters of order 3 and 4 some potentials coincide, which makes room
-# for smaller solutions; [](beyond_the_paper.py) searches for them.
+# for smaller solutions; [What the theory predicts beyond the paper](beyond_the_paper.py) searches for them.
 
 # %%
 in_groups = exact_solutions.group_table([AbelianGroup(orders) for orders in settings.groups])
@@ -310,7 +310,7 @@ show(
 # %% [markdown]
 # The squared norm on the path is $t^{2/3}\lVert z'\rVert^2+(1-t)^{2/3}\lVert y*z'\rVert^2$: concave, and steep at $t=0$.
 # So the theorem says that the set of solutions is connected there; it does not say that weight decay can roll down this
-# path. That it does reach low order is seen in runs ([](one_run.py)), and starts from the fact that low order is lighter.
+# path. That it does reach low order is seen in runs ([One training run under the microscope](one_run.py)), and starts from the fact that low order is lighter.
 #
 # ## Why low order: norms
 #
@@ -415,10 +415,10 @@ explore(
 # %% [markdown]
 # ## Where the story stops
 #
-# - The algebra gives solutions; it does not say that there are no others. [](beyond_the_paper.py) searches numerically
+# - The algebra gives solutions; it does not say that there are no others. [What the theory predicts beyond the paper](beyond_the_paper.py) searches numerically
 #   and finds that the balanced ones at orders 4 and 6 are these.
 # - Everything is about the full table. A network trained on nine tenths of it has no such closed form; that it ends at the
-#   same solutions is seen in [](one_run.py) and [](what_training_finds.py).
+#   same solutions is seen in [One training run under the microscope](one_run.py) and [What training finds](what_training_finds.py).
 # - The product uses that units are quadratic. For other activations potentials of higher degree enter.
 # - The paper's $R_n=0$ is stricter than needed, and trained networks use the difference: they host.
 # - {cite:t}`morwani2024feature` study the same network by margin maximisation and also find that every frequency is used.
@@ -453,7 +453,7 @@ for d in (7, 23, 127):
 
 # %% [markdown]
 # :::{dropdown} What it means
-# From some $d$ on the constant node is the lighter one, and yet no trained network has it ([](one_run.py) measures the
+# From some $d$ on the constant node is the lighter one, and yet no trained network has it ([One training run under the microscope](one_run.py) measures the
 # constant parts). Training does not compute the least norm; it drifts to what it can reach from where it is.
 # :::
 #

@@ -249,7 +249,7 @@ show(
 # ### Figures 3d and 3e: the output bias
 #
 # A product $z_{\nu=i}*z_\xi$ of order 4 kills every unwanted potential but one: $r_{a,k,-k,k}$ keeps the modulus
-# $1/\sqrt2$ ([](build_by_algebra.py)). It adds the same vector to all outputs, whatever the input. Products of order 6 have
+# $1/\sqrt2$ ([Building solutions by algebra](build_by_algebra.py)). It adds the same vector to all outputs, whatever the input. Products of order 6 have
 # none. So this one curve tells the two kinds apart. Look at the plateau: it is common to all order-4 frequencies, and it is
 # *not* $1/\sqrt2$. The phases of $c$ settle a few degrees from the ideal ones, since a smaller bias is cheaper for the nodes
 # that cancel it. Then look at the order-6 frequencies: theirs rises while nodes die, and decays.
@@ -297,7 +297,7 @@ show(
 #
 # The same draws, on the same axes. Look at both panels. This run generalises too, if accuracy is what counts; but its test
 # loss is slow to fall, and its orders stay far above six. Theorem 5 says why low order can be reached
-# ([](build_by_algebra.py)): a product and its factor of lower order are joined by networks of zero loss. Weight decay is a
+# ([Building solutions by algebra](build_by_algebra.py)): a product and its factor of lower order are joined by networks of zero loss. Weight decay is a
 # force along such paths, for low order has the smaller norm. It is not the only one, as the rust curves show: they sink too.
 
 # %%
@@ -464,7 +464,7 @@ frame_html(experiment.panel_table(settings.panel_seeds, states).rename_axis("sta
 #   epochs in which nodes die, nor about Adam. Which frequency ends at 4 and which at 6 is decided by the draws: change
 #   `seed`, or `rng`.
 # - The norm prefers fewer order-6 frequencies than this run has. How far training stops from the optimum, and how often, is
-#   the subject of [](what_training_finds.py).
+#   the subject of [What training finds](what_training_finds.py).
 # - Settled orders need weight decay times epochs of about 0.4 at $d=23$. At `epochs = 2000` some frequencies still have five
 #   or seven nodes, and they look like another kind of solution. They are the same solution, earlier.
 # - Without weight decay orders sink too, only more slowly: set `no_decay_epochs` to 10,000. Nothing in the paper says what

@@ -82,8 +82,8 @@ show(
 )
 
 # %% [markdown]
-# [](build_by_algebra.py) says why four and six: four nodes solve everything but an output bias, six solve all; and
-# [](beyond_the_paper.py) finds no balanced solution with three or five. Here the question is what training makes of this.
+# [Building solutions by algebra](build_by_algebra.py) says why four and six: four nodes solve everything but an output bias, six solve all; and
+# [What the theory predicts beyond the paper](beyond_the_paper.py) finds no balanced solution with three or five. Here the question is what training makes of this.
 #
 # ## The same picture, made here
 #
@@ -347,7 +347,7 @@ Markdown(
 # %% [markdown]
 # The counts stay above the optimum, less so with more weight decay. The *norms* are another matter: given the mix
 # of orders, the law has no freedom left. Look at the distance from zero, and at the dashed lines, which add the shrinkage of
-# [](one_run.py).
+# [One training run under the microscope](one_run.py).
 
 # %%
 show(

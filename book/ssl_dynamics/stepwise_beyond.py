@@ -146,7 +146,7 @@ Markdown(
 )
 
 # %% [markdown]
-# A network does the same: it memorises which noise belongs to which. Below, the MLP of [](stepwise_mlp.py) on pairs of
+# A network does the same: it memorises which noise belongs to which. Below, the MLP of [A small network takes the steps](stepwise_mlp.py) on pairs of
 # digits, at a smaller learning rate. The first mode hardly moves, because it is the mean embedding, which no permutation
 # touches. The third panel shows how well the embedding of *new* digits can be classified by its nearest neighbours.
 
@@ -381,7 +381,7 @@ explore(
 # $$ (eq-stepwise-beyond-depth)
 #
 # For two layers of different scale the exact answer is an integral; only the smaller of the two has to grow, at a rate set by the
-# larger. That is why [](stepwise_mlp.py) and [](stepwise_resnet.py) have two knobs: $\alpha_\text{head}$ moves the staircase along a
+# larger. That is why [A small network takes the steps](stepwise_mlp.py) and [A ResNet takes the steps](stepwise_resnet.py) have two knobs: $\alpha_\text{head}$ moves the staircase along a
 # logarithm, $\alpha_\text{body}$ by powers.
 
 # %%
@@ -403,7 +403,7 @@ show(
 # ## Temperature
 #
 # Of the paper's three methods SimCLR agrees least with the embedding that its tangent kernel predicts
-# ([](stepwise_resnet.py)). A low temperature drives towards telling every image from every other, which is not a spectral problem.
+# ([A ResNet takes the steps](stepwise_resnet.py)). A low temperature drives towards telling every image from every other, which is not a spectral problem.
 # If that is the reason, agreement must rise with $T$; that it does would not prove the reason. What earlier runs gave is in the
 # ledger.
 
@@ -421,7 +421,7 @@ show(
 # ## The same shape elsewhere
 #
 # In units in which the plateau is at 1, a singular value here obeys $\dot s=\gamma s(1-s^2)$: a double well, with 0 on its ridge
-# ([](stepwise_linear.py)). Methods without negatives, such as BYOL, have a predictor and a stop-gradient instead; in a linear model
+# ([Exactly solvable self-supervised learning](stepwise_linear.py)). Methods without negatives, such as BYOL, have a predictor and a stop-gradient instead; in a linear model
 # their modes decouple as well {cite:p}`tian2021directpred`. With equal learning rates, no moving average and no augmentation
 # noise, an eigenvalue $p$ of the predictor obeys
 #

@@ -557,8 +557,8 @@ explore(
 # ## Where the story stops
 #
 # - Everything is linear and the loss is not the one in use: the published Barlow Twins loss {cite:p}`zbontar2021barlow` divides by
-#   batch standard deviations, and scaling down the output of a network does not change it. [](stepwise_kernel.py) gives the
-#   model nonlinear features, [](stepwise_mlp.py) and [](stepwise_resnet.py) train networks.
+#   batch standard deviations, and scaling down the output of a network does not change it. [Kernels and wide networks](stepwise_kernel.py) gives the
+#   model nonlinear features, [A small network takes the steps](stepwise_mlp.py) and [A ResNet takes the steps](stepwise_resnet.py) train networks.
 # - The published data are known in outline only. Which images, how standardised, which learning rate, which start: unknown. Inputs
 #   of unit variance have $\sum_j\gamma_j\approx m=1200$ if the views agree; the ten eigenvalues that Figure 1 implies sum to 800, so
 #   they were most likely standardised, and `standardise = "channel"` is our reading. `images = "cifar10"` runs the
@@ -567,7 +567,7 @@ explore(
 #   `list(range(12))`, or `dimensions` to 20, and see which of the claims on Figure 1 fail.
 # - A product of $L$ layers, all started small, waits longer, as a power of $1/\alpha$ and not as its logarithm. For supervised deep
 #   linear networks see {cite:t}`saxe2014exact`; the same picture for word embeddings is in {cite:t}`karkada2025word2vec`.
-# - Can a different optimiser learn all modes at once, and should it? [](stepwise_beyond.py) tries.
+# - Can a different optimiser learn all modes at once, and should it? [Where the story goes on](stepwise_beyond.py) tries.
 #
 # ## Exercises
 #

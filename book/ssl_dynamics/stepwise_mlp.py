@@ -71,7 +71,7 @@ ledger = Ledger("ssl_dynamics", "stepwise_mlp", claims.CLAIMS)
 #
 # An image is a digit of 8 × 8 pixels, centred; a positive pair is the digit twice, each time with its own Gaussian noise. The
 # pairs are drawn once and kept. Look at the spectrum of $\Gamma$, which decides when a *linear* model learns what
-# ([](stepwise_linear.py)): its eigenvalues lie close together, so that the steps have to be sharp if one is to see them.
+# ([Exactly solvable self-supervised learning](stepwise_linear.py)): its eigenvalues lie close together, so that the steps have to be sharp if one is to see them.
 
 # %%
 data = presets.mlp_pairs(settings.seeds[:1], settings.pairs, settings.noise_sd)
@@ -470,7 +470,7 @@ show(
 # %% [markdown]
 # ## Does the tangent kernel know what was learned?
 #
-# Kernel theory ([](stepwise_kernel.py)) says which embeddings a kernel machine learns from a small start. Take the
+# Kernel theory ([Kernels and wide networks](stepwise_kernel.py)) says which embeddings a kernel machine learns from a small start. Take the
 # network's tangent kernel {cite:p}`jacot2018ntk` on all $2n$ views *after* training, $\tilde K$, predict the embeddings with
 #
 # $$
@@ -519,13 +519,13 @@ frame_html(
 # - Nothing here says *which* modes a network learns first. For a linear model they are the top eigenvectors of $\Gamma$; a
 #   network's kernel moves while it learns (it predicts better after training than before), and no theory says where to.
 # - The order of the steps follows the seed, because the eigenvalues of $\Gamma$ are close. On photographs, whose spectrum has
-#   gaps, the steps come in groups: [](stepwise_resnet.py).
+#   gaps, the steps come in groups: [A ResNet takes the steps](stepwise_resnet.py).
 # - The smallest scale that can be afforded is set by {eq}`eq-stepwise-mlp-clocks`. Set `layer_scales` to go further, or start
 #   only the head small.
 # - Later work by the first author describes the escape from small initialisation for supervised two-layer networks as a
 #   sequence of such steps {cite:p}`kunin2025alternating`, and finds the same steps in word embeddings
 #   {cite:p}`karkada2025word2vec`.
-# - Steps need no meaning: with shuffled partners a network steps, too ([](stepwise_beyond.py)).
+# - Steps need no meaning: with shuffled partners a network steps, too ([Where the story goes on](stepwise_beyond.py)).
 #
 # ## Exercises
 #
