@@ -139,7 +139,7 @@ ledger.check("stepwise.mlp-cloud", np.array(ranks), at_paper_scale=False)
 show(
     networks.clouds(embeddings, [f"{moment.learned} learned" for moment in moments[1:]], groups),
     name="stepwise-mlp-clouds",
-    source="Three-component figure (blog)",
+    source="Blog post, animated figure",
     caption="Embeddings in the middle of successive plateaus. Zeros are indigo, fours rust, sixes green, other digits grey.",
 )
 
@@ -255,7 +255,7 @@ explore(
     name="stepwise-mlp-explorer",
     labels={"scale": "scale $\\alpha$ of the initialisation"},
     start={"scale": smallest, "step": min(kept, key=lambda step: abs(step - 95))},
-    source="Three-component figure (blog)",
+    source="Blog post, animated figure",
     caption="Loss, eigenvalues of $C$ and the three-component cloud of one network. At $\\alpha=1$ the cloud is a ball from the "
     "beginning, and only the last eigenvalues have something to climb. At $\\alpha=0.1$ it shrinks to a point, then grows "
     "into a line, a plane, a body, while the loss goes down the stairs.",
@@ -276,7 +276,7 @@ ledger.check("stepwise.mlp-regular-init", sweep[sweep["scale"] == max(settings.s
 show(
     networks.staircase([Panel(first[0]), Panel(first[1], "covariance"), Panel(first[2], "covariance")]),
     name="stepwise-mlp-regular",
-    source="Regular-initialisation figures",
+    source="Regular initialisation figures",
     caption="The three losses at $\\alpha=1$. Each has a learning rate of its own, smaller than before, because the tangent "
     "kernel of a large network is large. The first step, in which the mean embedding shrinks, lies left of the axis.",
 )
@@ -302,7 +302,7 @@ kinds = dict(zip(columns, ("correlation", "correlation", "covariance", "covarian
 show(
     networks.eigenvalue_histograms(columns, [5, 40, 95, 160, 300], kinds),
     name="stepwise-mlp-histograms",
-    source="Eigenvalue histograms",
+    source="Histograms of log eigenvalues",
     caption="Eigenvalues of all seeds at five steps; the two columns on the left are Barlow Twins.",
 )
 

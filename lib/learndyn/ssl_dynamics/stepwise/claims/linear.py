@@ -309,7 +309,7 @@ CLAIMS = (
     ),
     _claim(
         "clouds",
-        "Blog, animated figure",
+        "Blog post, animated figure",
         "The cloud of embeddings is a point, then a line, a plane, a space, in step with the loss",
         "0, 1, 2, 3 directions",
         _check_clouds,

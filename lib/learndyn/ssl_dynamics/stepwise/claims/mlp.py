@@ -291,7 +291,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.mlp-one-dimension",
         PAPER,
-        "Three-component figure (blog)",
+        "Blog post, animated figure",
         "Embeddings collapse to about one dimension before they unfold: least participation ratio",
         "a point, then one dimension",
         _check_rank,
@@ -300,7 +300,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.mlp-cloud",
         PAPER,
-        "Three-component figure (blog)",
+        "Blog post, animated figure",
         "The cloud of embeddings has 1, 2, 3 dimensions on successive plateaus (after the mean): their PR",
         "a point, then a 1-D, 2-D, 3-D cloud, in step with the loss",
         _check_cloud,
@@ -318,7 +318,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.mlp-regular-init",
         PAPER,
-        "Regular-initialisation figures",
+        "Regular initialisation figures",
         "At ordinary initialisation steps overlap but are visible: half times of the last three eigenvalues",
         "steps overlap but remain visible",
         _check_regular,
@@ -327,7 +327,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.mlp-bimodal",
         PAPER,
-        "Eigenvalue histograms",
+        "Histograms of log eigenvalues",
         "Eigenvalues are learned or not yet learned, with a gap between: log10 λ_4/λ_5 on plateau 4",
         "bimodal during training",
         _check_bimodal,
@@ -453,7 +453,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.mlp-cross-method",
         PAPER,
-        "blog",
+        "Blog post",
         "Embeddings of different methods resemble each other: alignment of Barlow Twins and VICReg",
         "they resemble each other",
         _check_cross,
