@@ -241,6 +241,18 @@ def test_works_in_place_without_harm_to_gradients(name, monkeypatch):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("side", [7, 8])
+def test_a_shortcut_that_skips_pixels_is_a_strided_convolution(side):
+    shortcut = resnet.shortcut(5, 4, 2, batch_norm=False)[0].double()
+    x = _views((5, side, side)).requires_grad_()
+    plain = F.conv2d(x, shortcut.weight, stride=2)
+    torch.testing.assert_close(shortcut(x), plain)
+    weights = torch.randn(plain.shape, generator=generator(1, "weights"), dtype=plain.dtype)
+    both = ([x, shortcut.weight], weights)
+    for ours, theirs in zip(*(torch.autograd.grad(y, *both) for y in (shortcut(x), plain)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 # Initialisation
 
 

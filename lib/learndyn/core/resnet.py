@@ -27,6 +27,21 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
+class Projection(nn.Conv2d):
+    """A 1×1 convolution, which on a CPU skips what its stride skips before it convolves.
+
+    The result is the same. oneDNN takes about twice as long for strided 1×1 convolutions of few channels, a
+    tenth of a training step of `SmallResNet`.
+    """
+
+    def forward(self, x: Float[Tensor, "sample channel height width"]) -> Tensor:
+        """The convolution of x."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        down, right = self.stride
+        return nn.functional.conv2d(x[..., ::down, ::right], self.weight, self.bias)
+
+
 def normalisation(channels: int, batch_norm: bool) -> nn.Module:
     """Batch normalisation with scale and shift, or nothing."""
     return nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
@@ -36,7 +51,7 @@ def shortcut(inputs: int, outputs: int, stride: int, batch_norm: bool) -> nn.Mod
     """The way round a block: the identity if the shapes agree, else a 1×1 convolution (option B)."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    projection = convolution(inputs, outputs, 1, stride)
+    projection = Projection(inputs, outputs, 1, stride, bias=False)
     return nn.Sequential(projection, nn.BatchNorm2d(outputs)) if batch_norm else nn.Sequential(projection)
 
 
