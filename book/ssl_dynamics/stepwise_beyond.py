@@ -451,6 +451,9 @@ show(
 # - *Real optimisers.* The preconditioner needs $\Gamma$. Adam rescales each weight by its own gradients, which also helps
 #   what is slow; whether it costs selectivity, nothing here says.
 # - *VICReg from ordinary initialisation*: whether it passes through a nuisance phase at all is not tested here.
+# - *More draws, longer runs.* Under the `paper` profile two of the claims below are not met: a rare draw of VICReg 30/1/0.2
+#   keeps more nuisance than allowed, and where Barlow Twins trains on after all modes are there, accuracy drifts while the rank
+#   stands still, so that the two agree less in order.
 # - Later work finds the same kind of dynamics in word embeddings {cite:p}`karkada2025word2vec`, in two-layer networks by alternating
 #   gradient flows {cite:p}`kunin2025alternating`, at the first saddle of deep ReLU networks {cite:p}`bantzis2025saddle`, and
 #   relates the sharpness of the steps to the scale of feature learning {cite:p}`atanasov2024richness`. The layerwise solution of deep
