@@ -42,7 +42,7 @@ paper_images = "photographs"  # for the paper-style network; or "cifar10"
 paper_directory = ""  # where CIFAR-10 is; empty: downloaded
 paper_steps = 2000  # 7000 in the paper
 exercise_steps = 600
-explorer_steps = [1, 5, 10, 18, 26, 40, 55, 75, 95, 130, 165, 200, 350, 1000]
+explorer_steps = [1, 10, 26, 40, 55, 75, 95, 130, 165, 200, 350, 1000]
 device = "cpu"
 progress = True  # a bar while training
 
@@ -95,12 +95,16 @@ show(
 # \end{aligned}
 # $$ (eq-stepwise-mlp-network)
 #
-# Its loss is that of the theory, and $C$ is symmetric, so that in the network as in the linear model it is a sum over modes:
+# Its loss is that of the theory,
 #
 # $$
-# \mathcal L=\lVert C-I\rVert_F^2=\sum_{j=1}^{d}(1-\lambda_j)^2 .
+# \begin{aligned}
+# \mathcal L&=\lVert C-I\rVert_F^2=\sum_{j=1}^{d}(1-\lambda_j)^2,\\
+# C&=\tfrac1{2n}\sum_i\bigl(f(x_i)f(x_i')^\top+f(x_i')f(x_i)^\top\bigr),
+# \end{aligned}
 # $$ (eq-stepwise-mlp-loss)
 #
+# a sum over the eigenvalues $\lambda_j$ of $C$ here as in the linear model, since $C$ is symmetric.
 # A loss that falls in steps of 1 is therefore the same statement as eigenvalues that jump from 0 to 1 one at a time; what is
 # new is *that* they do. All seeds train as one batched program; the first one is drawn. The last panel is the participation
 # ratio of the embeddings, a smooth rank. Look at how it starts, falls, and then climbs with each step.
@@ -148,14 +152,14 @@ show(
 #
 # The hidden units start as random features of the input, not at zero. On top of that background their covariance grows a
 # new large eigenvalue whenever the embedding does. Look at the dotted lines, which are the half times of the embedding,
-# through the upper panel.
+# through the upper panel. (The rise before the first of them is the mean embedding's, which a covariance does not see.)
 
 # %%
 halves = [networks.half_times(small.log.isel(run=i), "covariance") for i in range(len(settings.seeds))]
 inside = [experiment.hidden_half_times(small.log.isel(run=i)) for i in range(len(settings.seeds))]
 ledger.check("stepwise.mlp-hidden", claims.Hidden(np.array(halves), np.array(inside)), at_paper_scale=False)
 show(
-    networks.hidden([Panel(run, "covariance", "Hidden layer above, embedding below")]),
+    networks.hidden([Panel(run, "covariance", "Where the embedding steps, so do the hidden units")]),
     name="stepwise-mlp-hidden",
     source="Hidden representations figure",
     caption="Largest eigenvalues of the covariance of the 256 hidden units, and those of the embedding. The embedding's last "
@@ -258,14 +262,16 @@ explore(
     source="Blog post, animated figure",
     caption="Loss, eigenvalues of $C$ and the three-component cloud of one network. At $\\alpha=1$ the cloud is a ball from the "
     "beginning, and only the last eigenvalues have something to climb. At $\\alpha=0.1$ it shrinks to a point, then grows "
-    "into a line, a plane, a body, while the loss goes down the stairs.",
+    "into a line, a plane, a body, while the loss goes down the stairs. Each scale has a learning rate of its own: compare "
+    "shapes, not steps.",
 )
 
 # %% [markdown]
 # ### Regular initialisation
 #
-# At $\alpha=1$ half of the modes are there before training: random features are an embedding already. The paper's statement
-# is that the steps overlap but can be seen. Look at the lower panels: what has to rise still does so one curve after the other.
+# At $\alpha=1$ many modes are there before training: random features are an embedding already. The paper's statement is that
+# the steps overlap but can be seen. Look at the lower panels of Barlow Twins and VICReg: what has to rise still does so one curve
+# after the other. With SimCLR we see no order.
 
 # %%
 regular = experiment.runs_of(ensemble.log, scale=max(settings.scales))
@@ -309,7 +315,7 @@ show(
 # %% [markdown]
 # ### Two knobs
 #
-# In the linear model the scale shifts a step by $\log(1/\alpha)/\gamma$. With two layers there are two scales. A small head
+# In the linear model the scale delays a step by $\log(1/\alpha)/4\gamma$. With two layers there are two scales. A small head
 # alone leaves the exponential growth as it is. If *all* layers are small, each holds up the other: the leading term of the
 # loss is of fourth order in the weights, and the wait is a power law,
 #
@@ -378,12 +384,13 @@ label_lines(fig.axes[0])
 show(
     fig,
     name="stepwise-mlp-wrong-ranks",
-    caption="Participation ratio of the embeddings of the same three runs.",
+    caption="Participation ratio of the embeddings of the same three runs. A start from one point looks like a deep minimum.",
 )
 
 # %% [markdown]
 # **VICReg with its customary weights** 25/25/1. With so small a weight of the covariance term, decorrelating the last
-# coordinates is slow compared with the growth of their variance. Look at the right end.
+# coordinates is slow compared with the growth of their variance. Look at the last eigenvalue, and multiply the time on the right
+# by 25, the weight of the variance: it comes several times later.
 
 # %%
 ledger.check(
@@ -396,7 +403,7 @@ columns = [
 show(
     networks.staircase(columns),
     name="stepwise-mlp-wrong-vicreg",
-    caption="VICReg from a small start with two sets of weights; learning rates 0.1 and 0.01.",
+    caption="VICReg from a small start with two sets of weights; learning rates 0.1 (left) and 0.01 (right).",
 )
 
 # %% [markdown]
@@ -464,7 +471,7 @@ show(
     networks.staircase([Panel(shallow, title="Ten outputs, ordinary initialisation")], width=5.6),
     name="stepwise-mlp-paper",
     source="Shallow MLP figure",
-    caption="Loss and eigenvalues of $C$ of the paper-style network on 50 pairs of crops.",
+    caption="Loss and eigenvalues of $C$ of the paper-style network on 50 pairs of crops. Dotted: half times.",
 )
 
 # %% [markdown]
@@ -495,10 +502,10 @@ show(
 
 # %% tags=["hide-input"]
 summary = experiment.alignment_summary(alignments, published.alignment_table())
-frame_html(summary, formats=dict.fromkeys(summary.columns[1:], experiment.two_digits), label="Alignments")
+frame_html(summary, formats=dict.fromkeys(summary.columns[1:], "{:.3f}"), label="Alignments")
 
 # %% [markdown]
-# SimCLR is the exception, here as in the paper. A low temperature rewards telling single images apart, which no
+# SimCLR comes last, as in the paper, but here by far. A low temperature rewards telling single images apart, which no
 # low-dimensional eigenspace does (exercise 1). The blog adds that embeddings of different methods resemble each other. On
 # the same pairs, centred:
 
@@ -518,11 +525,11 @@ frame_html(
 #
 # - Nothing here says *which* modes a network learns first. For a linear model they are the top eigenvectors of $\Gamma$; a
 #   network's kernel moves while it learns (it predicts better after training than before), and no theory says where to.
-# - The order of the steps follows the seed, because the eigenvalues of $\Gamma$ are close. On photographs, whose spectrum has
-#   gaps, the steps come in groups: [A ResNet takes the steps](stepwise_resnet.py).
+# - The spacing of the steps follows the seed, because the eigenvalues of $\Gamma$ are close. For photographs, whose spectrum is
+#   steep, see [A ResNet takes the steps](stepwise_resnet.py).
 # - The smallest scale that can be afforded is set by {eq}`eq-stepwise-mlp-clocks`. Set `layer_scales` to go further, or start
 #   only the head small.
-# - Later work by the first author describes the escape from small initialisation for supervised two-layer networks as a
+# - Later work with the first author describes the escape from small initialisation for supervised two-layer networks as a
 #   sequence of such steps {cite:p}`kunin2025alternating`, and finds the same steps in word embeddings
 #   {cite:p}`karkada2025word2vec`.
 # - Steps need no meaning: with shuffled partners a network steps, too ([Where the story goes on](stepwise_beyond.py)).

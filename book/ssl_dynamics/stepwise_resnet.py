@@ -37,7 +37,7 @@ projector = []  # hidden layers between features and embedding
 dimensions = 8  # d
 seeds = [0]
 # for Barlow Twins, VICReg, SimCLR:
-steps = [1200, 900, 900]
+steps = [1200, 700, 500]
 learning_rates = [0.01, 0.1, 0.05]
 body_scale = 0.5  # alpha_body
 head_scales = [0.01, 0.03, 0.01]  # alpha_head
@@ -47,13 +47,13 @@ weight_decay = 0.0
 schedule = "constant"  # or "cosine"
 vicreg_weights = [1.0, 1.0, 0.2]  # invariance, variance, covariance
 temperature = 0.2  # SimCLR
-regular_steps = [200, 200, 150]  # all scales 1, no bias
+regular_steps = [150, 150, 100]  # all scales 1, no bias
 regular_learning_rates = [0.001, 0.03, 0.05]
-control_steps = 160  # Barlow Twins without centring
-exercise_steps = 100
+control_steps = 130  # Barlow Twins without centring
+exercise_steps = 80
 representation_modes = 192  # eigenvalues of the hidden layer
 snapshots = 90  # networks kept on the way
-explorer_steps = [2, 8, 15, 26, 50, 75, 110, 220, 450, 900]
+explorer_steps = [2, 8, 14, 26, 60, 80, 118, 230, 450]
 kernel_outputs = []  # averaged over in the tangent kernel; none: all
 kernel_block = 256  # MB of its Jacobian at a time
 autocast = "none"  # or "bfloat16", on a GPU
@@ -65,6 +65,7 @@ progress = True  # a bar while training
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from matplotlib.figure import Figure
 
 from learndyn.core.backbones import SmallResNetConfig
 from learndyn.core.claims import Ledger
@@ -89,7 +90,7 @@ ledger = Ledger("ssl_dynamics", "stepwise_resnet", claims.CLAIMS)
 # ## The data
 #
 # A positive pair is two random crops of one patch of a photograph, drawn once and kept. The linear theory
-# ([](stepwise_linear.py)) would look at one thing only, the eigenvalues of the cross-covariance $\Gamma$ of the pixels. Look at
+# ([Exactly solvable self-supervised learning](stepwise_linear.py)) would look at one thing only, the eigenvalues of the cross-covariance $\Gamma$ of the pixels. Look at
 # how steep its spectrum is, and where it has its widest gap after the first mode.
 
 # %%
@@ -114,7 +115,7 @@ show(
 # $$ (eq-stepwise-resnet-scales)
 #
 # The head carries most of the smallness: with all layers small, the plateaus of a deep network become very long
-# ([](stepwise_mlp.py)). SimCLR compares directions only, so a small head means nothing to it; a bias of the head pins all
+# ([A small network takes the steps](stepwise_mlp.py)). SimCLR compares directions only, so a small head means nothing to it; a bias of the head pins all
 # embeddings to one point at first.
 #
 # Of the paper's ResNet runs these are **not known**, and therefore parameters: learning rates, momentum, weight decay, schedule,
@@ -165,7 +166,7 @@ Markdown(
 show(
     figures.clouds(logs["barlow_twins"], settings.groups),
     name="stepwise-resnet-clouds",
-    source="blog animation",
+    source="Blog post, animated figure",
     caption="Embeddings of both views of all pairs (Barlow Twins), on one scale. With the photographs, colours say which of the "
     "two a crop is from.",
 )
@@ -173,8 +174,9 @@ show(
 # %% [markdown]
 # ## VICReg and SimCLR
 #
-# Two other losses ([](stepwise_mlp.py) writes them out), the same network and pairs. VICReg's loss ends near
-# zero, SimCLR's does not. Look at the eigenvalues: still one at a time.
+# Two other losses, described on the page before ([A small network takes the steps](stepwise_mlp.py)), with the same network and pairs. Look at the
+# eigenvalues: still one at a time. VICReg's loss is a staircase that ends near zero. SimCLR's does not end there, and of its
+# stairs only the first can be seen: the later ones are small against its jitter.
 
 # %%
 for method in ("vicreg", "simclr"):
@@ -186,24 +188,29 @@ show(
     drawings.staircase(figures.panels(others, counted=True)),
     name="stepwise-resnet-others",
     source="ResNet figures (SimCLR, VICReg)",
-    caption="As above, with the other two losses.",
+    caption="As above, with the other two losses. VICReg's first eigenvalue is up after three steps, hence the corners.",
 )
 
 # %% [markdown]
 # ## Hidden layers step along
 #
-# The loss sees embeddings only. The layer below starts with features of its own, random ones of order one, because the body's
-# small scale is undone by batch normalisation at every layer but the last. Look at the upper panels: a background that is
-# there from the start, and on it the same steps at the same times.
+# The loss sees embeddings only. The layer below starts with random features of order one, although the body's parameters are
+# scaled down, too: batch normalisation undoes the scale of the convolution before it, and what remains of
+# $\alpha_\text{body}$ is its own scale and that of the shortcuts. Look at the upper panels: a background that is there from the
+# start, and on it the same steps at the same times.
 
 # %% tags=["hide-input"]
 show(
     drawings.hidden(figures.panels(logs)),
     name="stepwise-resnet-hidden",
-    source="hidden representations figure",
+    source="Hidden representations figure",
     caption="Eigenvalues of the covariance of the last feature map (above: the largest fourteen, log axis) and of the embedding (below). Dotted: half "
     "times of the embedding.",
 )
+
+# %% [markdown]
+# In one number, the participation ratio: look for the two curves climbing together. With SimCLR the hidden layer goes on
+# where the embedding, which has all of its $d$ dimensions, has to stop.
 
 # %% tags=["hide-input"]
 ledger.check("stepwise.resnet-hidden-steps", logs, at_paper_scale=paper)
@@ -211,40 +218,45 @@ ledger.check("stepwise.resnet-hidden-background", logs, at_paper_scale=paper)
 show(
     figures.participation(logs, published.hidden_participation_ratio()),
     name="stepwise-resnet-participation",
-    source="hidden representations figure",
-    caption="Participation ratio of the embeddings (indigo) and of the hidden layer (rust). Circles: earlier runs of ours of "
-    "this small network, from other random numbers. Dotted: half times. SimCLR goes on to spread its hidden layer after the "
-    "last step, how far differs between runs.",
+    source="Hidden representations figure",
+    caption="Participation ratio of the embeddings (indigo) and of the hidden layer (rust; thin: of its sixteen largest "
+    "eigenvalues alone). Dotted: half times. Circles: earlier runs of ours with other random numbers; how many eigenvalues "
+    "entered there is not recorded. Where it matters most, at the end with SimCLR, they are near the thin line.",
 )
 
 # %% [markdown]
 # ## Explorer: loss, spectra and cloud together
 
 # %% tags=["hide-input"]
-reach = {method: figures.reach(log) for method, log in logs.items()}
-names = {words: method for method, words in experiment.METHODS.items()}
-kept = {method: experiment.kept_steps(run, settings.explorer_steps) for method, run in trained.items()}
+runs, kept, scores = {}, {}, {}
+for method, words in experiment.METHODS.items():
+    runs[words] = logs[method].isel(run=0)
+    kept[words] = experiment.kept_steps(trained[method], settings.explorer_steps)
+    scores[words] = drawings.principal_components(runs[words].embedding.sel(snapshot=kept[words]).values)
+
+
+def moment_of(method: str, moment: int) -> Figure:
+    place, reach = moment - 1, drawings.cloud_reach(scores[method])
+    return figures.frame(runs[method], scores[method][place], kept[method][place], reach, settings.groups)
+
+
+# %% tags=["hide-input"]
 explore(
-    lambda method, moment: figures.frame(
-        logs[names[method]],
-        names[method],
-        kept[names[method]][moment - 1],
-        reach[names[method]],
-        settings.groups,
-    ),
-    {"method": list(names), "moment": range(1, len(settings.explorer_steps) + 1)},
+    moment_of,
+    {"method": list(runs), "moment": range(1, len(settings.explorer_steps) + 1)},
     name="stepwise-resnet-explorer",
     start={"moment": (len(settings.explorer_steps) + 1) // 2},
-    caption="Move the moment. Look for the plateaus, on which neither panel moves, and for what the cloud does at each drop "
-    "of the loss. Look also at the size of SimCLR's cloud: nothing in its loss fixes it.",
+    caption="Loss, eigenvalues of embedding and hidden layer, three-component cloud. Move the moment: at each drop of the loss "
+    "the cloud gains a direction, and on a plateau it keeps those it has. With SimCLR the cloud shrinks again, since nothing "
+    "in its loss fixes a size.",
 )
 
 # %% [markdown]
 # ## From regular initialisation
 #
 # All scales 1, no bias, learning rates that train. Eigenvalues now start a little below where they end, so several are in
-# motion at once. Look at the lower panels for curves that wait before they rise. With SimCLR they are the hardest to see: its
-# eigenvalues jitter with every step, and at twice this learning rate the jitter hides them.
+# motion at once. Look at the lower panels for curves that wait before they rise. With SimCLR they are the hardest to see,
+# since its eigenvalues jitter with every step.
 
 # %%
 regular = {name: experiment.train(settings, name, source, regular=True).log for name in experiment.METHODS}
@@ -252,7 +264,7 @@ ledger.check("stepwise.resnet-regular", claims.Starts(logs, regular), at_paper_s
 show(
     figures.against_regular(logs, regular),
     name="stepwise-resnet-regular",
-    source="regular initialisation figures",
+    source="Regular initialisation figures",
     caption="Eigenvalues of the embeddings' covariance from small (above) and regular initialisation (below).",
 )
 
@@ -266,39 +278,32 @@ claims.decide_regular_humps(ledger, regular, at_paper_scale=paper)
 show(
     figures.humps(logs, regular),
     name="stepwise-resnet-histograms",
-    source="histograms of log eigenvalues",
+    source="Histograms of log eigenvalues",
     caption="All eigenvalues at all logged steps between the first and the last half time, as shares of their final value; what "
     "is below 1e-6 is counted at the left edge.",
 )
 
 # %% [markdown]
-# From small initialisation almost nothing is under way at any time. From the regular one there is a single hump here: with
-# eight eigenvalues that start within a decade of their end there is no room for two. The paper's networks have more.
+# From small initialisation little is under way at any time. From the regular one there is a single hump here: with eight
+# eigenvalues that start within a decade of their end there is no room for two. The paper's networks have more of them.
 #
 # ## A wrong configuration: the loss not centred
 #
 # With {eq}`eq-stepwise-resnet-loss` as the theory has it, without taking means out, the first eigenvector of the network's
 # kernel is close to the constant function. Look at the two right columns: an eigenvalue of $C$ reaches 1 and the loss falls by
 # one early, while the covariance gains a fraction of that: most of the step is that all embeddings move to one point. Then
-# the other steps follow, with one dimension less to learn them in. The first mode rings, since this learning rate is close
-# to the largest stable one for its large eigenvalue; with averaged features that mode is larger still.
+# the other steps follow, with one dimension less to learn them in. The first mode rings, since for its large eigenvalue this
+# learning rate is close to the largest stable one.
 
 # %%
-wrong = experiment.train(
-    settings,
-    "barlow_twins",
-    source,
-    loss=BarlowTwinsTheoryLoss(),
-    steps=settings.control_steps,
-    snapshot_steps=(),
-    representation_modes=0,
-)
+changes = {"steps": settings.control_steps, "snapshot_steps": (), "representation_modes": 0}
+wrong = experiment.train(settings, "barlow_twins", source, loss=BarlowTwinsTheoryLoss(), **changes)
 ledger.check("stepwise.resnet-constant", wrong.log, at_paper_scale=paper)
 show(
     figures.uncentred(logs["barlow_twins"], wrong.log),
     name="stepwise-resnet-uncentred",
-    caption="Barlow Twins centred (left) and not, from the same start with the same learning rate; eigenvalues of the "
-    "covariance, and of $C$.",
+    caption="Barlow Twins centred (left) and not, from the same start with the same learning rate. Below: eigenvalues of the "
+    "covariance (left, middle), and of the $C$ that the loss sees (right; the loss is that of the middle column).",
 )
 
 # %% [markdown]
@@ -310,7 +315,7 @@ show(
 # \tilde K=\frac1d\sum_{o=1}^{d}J_oJ_o^\top,\qquad J_o=\frac{\partial f_{\theta,o}}{\partial\theta}\quad(2n\text{ views}\times\text{parameters}),
 # $$ (eq-stepwise-resnet-kernel)
 #
-# then [](stepwise_kernel.py) says what it has learned, $F_\text{th}=\operatorname{diag}(\gamma^{-1/2})B^\top\tilde K^{1/2}$ with the top $d$
+# then [Kernels and wide networks](stepwise_kernel.py) says what it has learned, $F_\text{th}=\operatorname{diag}(\gamma^{-1/2})B^\top\tilde K^{1/2}$ with the top $d$
 # eigenpairs of $K_\Gamma$. Rotations do not matter, so row spaces are compared,
 #
 # $$
@@ -324,18 +329,19 @@ show(
 found = experiment.kernel_predictions(settings, trained, source)
 for claim in ("chance", "order", "level", "aligning"):
     ledger.check(f"stepwise.ntk-{claim}", found, at_paper_scale=paper)
-words = {"kernel": "kernel", "means": "view means"} | dict(experiment.METHODS) | {"random": "random"}
+words = {"network": "network, data", "kernel": "kernel, view means"} | dict(experiment.METHODS)
 frame_html(
     experiment.alignment_frame(settings, found),
-    words,
+    words | {"random": "random"},
     formats=dict.fromkeys([*experiment.METHODS, "random"], "{:.3f}"),
     label="Alignment of NTK-predicted and learned embeddings",
 )
 
 # %% [markdown]
-# Look at three things: how far all dots are from the dotted lines; that SimCLR comes last, as published; and that the kernel
-# at the *end* of training predicts better than that at the start. The kernel has moved towards what was learned, which no
-# theory of lazy training allows.
+# The first two rows are the ones to compare: both of kernels after training, of different networks on different data, with
+# another $d/2n$. (Whether the paper took out view means is not known.) In the picture look at three things: how far all dots
+# are from the dotted lines; that SimCLR comes last, as published; and that the kernel at the *end* of training predicts better
+# than that at the start. The kernel has moved towards what was learned, which no theory of lazy training allows.
 
 # %% tags=["hide-input"]
 table = published.TABLE1
@@ -377,8 +383,8 @@ show(
 )
 
 # %% [markdown]
-# Most steps come earlier than the first kernel says; it grows along the way. Narrow MLPs are
-# early too ([](stepwise_kernel.py)). With other seeds single steps are late.
+# Most steps come earlier than the first kernel says, for the kernel grows along the way: with a small head, the body hardly
+# contributes to it at first. Narrow MLPs are early too ([Kernels and wide networks](stepwise_kernel.py)). With other seeds (try 1) single steps are late.
 #
 # ### Do the methods learn the same thing?
 #
@@ -402,14 +408,15 @@ Markdown(
 # ## Where the story stops
 #
 # - Alignment says how much of a subspace is predicted, not why the rest is missed. SimCLR at a low temperature pushes every
-#   pair away from every other and ends at a solution that is no spectral one. Raise `temperature` to 0.5 or 1: its alignment rises.
-# - With `seeds = [0, 1, 2]` the spacing of the steps changes and so do the alignments, by a tenth and more; the order of the
-#   methods does not. A table with one number per method hides this.
+#   pair away from every other and ends at a solution that is no spectral one. Raise `temperature` to 0.5 or 1: does its alignment
+#   rise as it does with digits (exercise 1 of [A small network takes the steps](stepwise_mlp.py))?
+# - With `seeds = [0, 1, 2]` the spacing of the steps changes, and in earlier runs of ours the alignments did by a tenth and
+#   more; the order of the methods did not. A table with one number per method hides this.
 # - These pairs are few and fixed. With fresh augmentations in mini-batches (`task = "stl10"`) the noise of $C$ keeps the loss of
-#   Barlow Twins away from zero, however long one trains.
+#   Barlow Twins away from zero, as it does with digits ([A small network takes the steps](stepwise_mlp.py)).
 # - The paper's own runs: `papermill -f profiles/paper/ssl_dynamics/stepwise_resnet.yaml` trains a ResNet-50 on STL-10 in the cells
-#   above, on a GPU, with `checkpoints` to resume from. Its unknown values are guesses; `body_scale`, `head_scales` and
-#   `learning_rates` are the ones to try first.
+#   above, on a GPU, with `checkpoints` to resume from. No result of it is on this page. Its unknown values are guesses;
+#   `body_scale`, `head_scales` and `learning_rates` are the ones to try first.
 # - Later work by the same group finds steps like these in word embeddings {cite:p}`karkada2025word2vec` and, for other networks,
 #   alternating phases of waiting and growing {cite:p}`kunin2025alternating`. According to a footnote of the paper, BYOL does not show steps right away.
 #
@@ -445,6 +452,7 @@ Markdown(
 
 # %% tags=["hide-cell"]
 bare = first_step(network=SmallResNetConfig(batch_norm=False))
+change["steps"] = min(30, settings.exercise_steps)
 larger = first_step(network=SmallResNetConfig(batch_norm=False), body_scale=0.75, learning_rate=0.003)
 Markdown(
     f"First step at time {bare:.2f} instead of {early:.2f}; with $\\alpha_\\text{{body}}=0.75$ at {larger:.2f}. Without normalisation nothing "

@@ -30,7 +30,9 @@ LOGGING = {"snapshot_steps", "representation_modes"}
 @pytest.mark.parametrize("method", METHODS)
 def test_the_defaults_are_the_preset_of_the_small_network(method: str) -> None:
     ours, preset = Resnet(seeds=(0, 3)).config(method), presets.resnet(method, (0, 3))
-    assert ours.model_dump(exclude=LOGGING) == preset.model_dump(exclude=LOGGING)
+    other = LOGGING | {"steps"}  # the notebook stops soon after the last step
+    assert ours.model_dump(exclude=other) == preset.model_dump(exclude=other)
+    assert 0.5 * preset.steps < ours.steps <= preset.steps
     assert len(ours.snapshot_steps) <= 91
 
 
@@ -115,7 +117,9 @@ def _tiny(folder: Path, **changes: object) -> Resnet:
         "batch_size": 4,
         "backbone": "resnet18",
         "stem": "standard",
-        "view_size": 16,
+        # At 16 the last stage would have a convolution of stride 2 on one pixel, whose gradient oneDNN takes
+        # in part from memory that nobody has written, in bfloat16 on a CPU (torch 2.13): sometimes NaN.
+        "view_size": 32,
         "dimensions": 3,
         "steps": (3, 3, 3),
         "representation_modes": 5,
@@ -135,8 +139,8 @@ def test_stl10_goes_from_disk_through_training_to_the_prediction(tmp_path: Path)
     assert isinstance(settings.network, ResNetConfig)
     pairs = experiment.pair_source(settings, source=source)
     assert len(pairs.images) == 16
-    assert [view.shape for view in pairs.batch(1)] == [(4, 3, 16, 16)] * 2
-    assert [view.shape for view in pairs.evaluation()] == [(6, 3, 16, 16)] * 2
+    assert [view.shape for view in pairs.batch(1)] == [(4, 3, 32, 32)] * 2
+    assert [view.shape for view in pairs.evaluation()] == [(6, 3, 32, 32)] * 2
     trained = {"barlow_twins": experiment.train(settings, "barlow_twins", pairs)}
     log = trained["barlow_twins"].log
     assert log["representation_eigenvalues"].shape[-1] == 5
@@ -197,10 +201,10 @@ def test_the_kernel_is_of_the_outputs_asked_for(small: tuple) -> None:
 
 def test_the_table_has_our_rows_and_the_published_one(small: tuple) -> None:
     settings, _, _, found = small
-    frame = experiment.alignment_frame(settings, found).set_index(["kernel", "means"])
-    published = frame.xs("not said", level="means").iloc[0]
-    assert published[[*METHODS, "random"]].tolist() == [0.615, 0.592, 0.517, 0.025]
-    ours = frame.loc[("ours, at initialisation", "removed"), "simclr"]
+    frame = experiment.alignment_frame(settings, found).set_index(["network", "kernel"])
+    assert frame.index[1] == ("published: ResNet-50, STL-10", "after training")
+    assert frame.iloc[1].tolist() == [0.615, 0.592, 0.517, 0.025]
+    ours = frame.loc[("ours: small ResNet, photographs", "before training, means removed"), "simclr"]
     assert ours == pytest.approx(
         float(found["alignment"].sel(loss="simclr", when="start", means="removed").mean())
     )

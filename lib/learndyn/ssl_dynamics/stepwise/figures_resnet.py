@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from torch import Tensor
 
 from learndyn.core.pairs import PairSource
@@ -90,11 +90,14 @@ def panels(
     return found
 
 
-def participation(logs: Mapping[str, xr.Dataset], earlier: pd.DataFrame, run: int = 0) -> Figure:
+def participation(
+    logs: Mapping[str, xr.Dataset], earlier: pd.DataFrame, run: int = 0, leading: int = 16
+) -> Figure:
     """Participation ratio of embedding and hidden layer, one panel per method; circles: an earlier run.
 
     Args:
         earlier: `published.hidden_participation_ratio()`.
+        leading: thin, the participation ratio of so many of the largest eigenvalues of the hidden layer.
     """
     fig, axes = plt.subplots(1, len(logs), figsize=(7.0, 3.4), sharey=True)
     for ax, (method, log) in zip(np.atleast_1d(axes), logs.items(), strict=True):
@@ -104,11 +107,19 @@ def participation(logs: Mapping[str, xr.Dataset], earlier: pd.DataFrame, run: in
             ("representation_eigenvalues", "representation", RUST),
         ):
             ax.plot(one["step"][1:], networks.participation(one, name)[1:], color=color, lw=1.7)
-            ax.plot(past["step"], past[column], "o", ms=2.6, mfc="white", mec=color, mew=0.7, zorder=1)
+            ax.plot(past["step"], past[column], "o", ms=3.6, mfc="white", mec=color, mew=0.9, zorder=3)
+        largest = one.isel(hidden_mode=slice(0, leading))
+        ratios = networks.participation(largest, "representation_eigenvalues")
+        ax.plot(one["step"][1:], ratios[1:], color=RUST, lw=0.8)
         for moment in networks.half_times(one, "covariance"):
             if np.isfinite(moment) and moment > 0:
                 ax.axvline(moment, color=MUTED, lw=0.6, ls=":", zorder=0)
-        ax.set(xscale="log", xlabel="step", title=METHODS[method], xlim=(1, float(one["step"][-1])))
+        ax.set(
+            xscale="log",
+            xlabel="step",
+            title=METHODS[method],
+            xlim=(1, 1.15 * max(past["step"].max(), one["step"].max())),
+        )
         ax.set_yscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
     first = np.atleast_1d(axes)[0]
@@ -205,7 +216,10 @@ def clock(found: xr.Dataset, log: xr.Dataset, gamma: Float[Tensor, " mode"], run
     for when, color, words in (("start", RUST, "kernel, start"), ("end", INDIGO, "kernel, end")):
         values = one["kernel_eigenvalues"].sel(when=when).values
         left.plot(number, values / values[0], "o-", color=color, ms=4, lw=1.2, label=words)
-    left.set(yscale="log", xlabel="mode $j$", ylabel=r"$\gamma_j/\gamma_1$", title="Spectra")
+    first = one["kernel_eigenvalues"].isel(mode=0)
+    growth = float(first.sel(when="end") / first.sel(when="start"))
+    left.set(yscale="log", xlabel="mode $j$", ylabel=r"$\gamma_j/\gamma_1$")
+    left.set_title(f"Kernel: $\\gamma_1$ grows {growth:.0f}-fold")
     left.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     left.legend(loc="lower left")
     measured = networks.half_times(log.isel(run=run), "correlation")
@@ -273,37 +287,37 @@ def _far(found: xr.Dataset) -> bool:
 
 
 def frame(
-    log: xr.Dataset, method: str, step: int, reach: float, groups: Sequence[int], run: int = 0
+    run: xr.Dataset,
+    scores: Float[np.ndarray, "view pair component"],
+    step: int,
+    reach: float,
+    groups: Sequence[int],
 ) -> Figure:
-    """One frame: loss, embedding and hidden spectra with a marker, and the cloud at a kept step."""
-    one = log.isel(run=run)
-    time = float(one["learning_rate"]) * step
-    fig = plt.figure(figsize=(7.0, 5.0))
-    grid = fig.add_gridspec(3, 2, width_ratios=(1.25, 1), height_ratios=(1, 1, 1))
-    above = fig.add_subplot(grid[0, 0])
-    embedding, hidden = (fig.add_subplot(grid[row, 0], sharex=above) for row in (1, 2))
-    networks.draw_loss(above, one)
-    networks.draw_eigenvalues(embedding, one, "covariance")
-    values = one["representation_eigenvalues"].values[:, : one.sizes["mode"]]
+    """One frame: loss, embedding and hidden spectra with a marker (left), and the cloud at a kept step.
+
+    The places of the panels are fixed, which spares the layout of every frame, and the figure is narrow, so
+    that its words can be read on a phone.
+    """
+    time = run["effective_time"].values
+    place = int(np.abs(run["step"].values - step).argmin())
+    fig = plt.figure(figsize=(5.6, 4.6), layout="none")
+    above, middle, below = (fig.add_axes((0.12, bottom, 0.47, 0.235)) for bottom in (0.685, 0.4, 0.115))
+    networks.draw_loss(above, run)
+    networks.draw_eigenvalues(middle, run, "covariance")
+    values = run["representation_eigenvalues"].values[:, : run.sizes["mode"]]
     for color, curve in zip(networks.mode_colors(values.shape[1]), values.T, strict=True):
-        hidden.plot(one["effective_time"].values[1:], curve[1:], color=color, lw=1.5)
-    hidden.set(yscale="log", ylabel="hidden", xlabel="time $t$ (learning rate × step)")
-    above.set(ylabel="loss")
-    embedding.set(ylabel="embedding")
-    networks.time_axis(hidden, one)
-    for ax in (above, embedding, hidden):
-        ax.axvline(max(time, float(one["effective_time"][1])), color=RUST, lw=1.3)
-        ax.tick_params(labelbottom=ax is hidden)
-    cloud = fig.add_subplot(grid[:, 1])
-    embeddings = one["embedding"].sel(snapshot=step, method="nearest").values
-    scores = networks.principal_components(embeddings[None])[0]
+        below.plot(time[1:], curve[1:], color=color, lw=1.5)
+    below.set(yscale="log", xlabel="time $t$")
+    below.yaxis.set_major_formatter("{x:g}")
+    for ax, words in ((above, "loss"), (middle, "embedding"), (below, "hidden")):
+        networks.time_axis(ax, run)
+        ax.set_ylabel(words)
+        ax.axvline(max(run["learning_rate"].item() * step, time[1]), color=RUST, lw=1.3)
+        # Plain numbers, below alone: laying out powers of ten takes half of a frame's time.
+        ax.xaxis.set_major_formatter("{x:g}" if ax is below else NullFormatter())
+    above.set_title(f"{networks.LOSS_NAMES[str(run['loss_name'].item())]}, step {step}")
+    cloud = fig.add_axes((0.6, 0.12, 0.4, 0.72))
     networks.draw_cloud(cloud, scores, reach, groups)
-    place = int(np.abs(one["step"].values - step).argmin())
-    above.set_title(f"{METHODS[method]}, step {step}")
-    cloud.set_title(f"PR {networks.participation(one)[place]:.2f}")
+    ratio = networks.participation(run.isel(step=[place]))[0]
+    cloud.annotate(f"PR {ratio:.2f}", (0.5, 1.06), xycoords="axes fraction", ha="center", fontsize=12)
     return fig
-
-
-def reach(log: xr.Dataset, run: int = 0) -> float:
-    """The scale that all clouds of a run share, that of the largest one."""
-    return networks.cloud_reach(networks.principal_components(log["embedding"].isel(run=run).values))

@@ -393,31 +393,27 @@ def _smallest(settings: SmallNetwork, trainings: Sequence[Training]) -> list[tup
 
 
 def alignment_summary(table: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds of `alignments` by loss, beside the published values and our earlier ones."""
+    """Means over seeds of `alignments` by loss, the published values beside them, and our earlier ones."""
     ours = {"barlow_twins": "barlow_twins_theory", "vicreg": "vicreg", "simclr": "ntxent"}
     rows = []
     for name, kind in ours.items():
         mine = table[table["loss"] == kind]
         rest = reference[reference["loss"] == name]
         earlier = rest[(rest["task"] == "MLP on digits") & ~rest["variant"].str.contains("stopped|0.5|1.0")]
+        theirs = rest[rest["source"] == "published"].iloc[0]
         rows.append(
             {
                 "loss": networks.LOSS_NAMES[kind],
-                "after training": mine["raw"].mean(),
-                "centred": mine["centred"].mean(),
-                "before training": mine["initial_raw"].mean(),
-                "chance": mine["random"].mean(),
-                "earlier runs": earlier["final_raw"].mean(),
-                "paper, ResNet-50": rest.loc[rest["source"] == "published", "final_raw"].mean(),
-                "paper's chance": rest.loc[rest["source"] == "published", "random"].mean(),
+                "ours: MLP, digits": mine["raw"].mean(),
+                "published: ResNet-50, STL-10": theirs["final_raw"],
+                "chance, ours": mine["random"].mean(),
+                "chance, published": theirs["random"],
+                "ours, centred": mine["centred"].mean(),
+                "ours, kernel before training": mine["initial_raw"].mean(),
+                "ours, earlier runs": earlier["final_raw"].mean(),
             }
         )
     return pd.DataFrame(rows)
-
-
-def two_digits(value: float) -> str:
-    """An alignment as a reader wants it."""
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 # --- histograms and exercises ---

@@ -32,6 +32,8 @@ from learndyn.ssl_dynamics.stepwise import kernel, linear, prediction, presets, 
 
 #: The methods in the order in which `Resnet` lists what belongs to each, with their names in print.
 METHODS: Mapping[str, str] = {"barlow_twins": "Barlow Twins", "vicreg": "VICReg", "simclr": "SimCLR"}
+_BACKBONES = {"small": "small ResNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+_TASKS = {"photos": "photographs", "stl10": "STL-10"}
 
 Rates = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 Spreads = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
@@ -61,7 +63,7 @@ class Resnet(Config):
     projector: tuple[PositiveInt, ...] = ()
     dimensions: Annotated[int, Field(ge=3)] = 8
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
-    steps: Counts = (1200, 900, 900)
+    steps: Counts = (1200, 700, 500)
     learning_rates: Rates = (0.01, 0.1, 0.05)
     body_scale: PositiveFloat = 0.5
     head_scales: Rates = (0.01, 0.03, 0.01)
@@ -71,10 +73,10 @@ class Resnet(Config):
     schedule: Literal["constant", "cosine"] = "constant"
     vicreg_weights: Rates = (1.0, 1.0, 0.2)
     temperature: PositiveFloat = 0.2
-    regular_steps: Counts = (200, 200, 150)
+    regular_steps: Counts = (150, 150, 100)
     regular_learning_rates: Rates = (1e-3, 0.03, 0.05)
-    control_steps: PositiveInt = 160
-    exercise_steps: PositiveInt = 100
+    control_steps: PositiveInt = 130
+    exercise_steps: PositiveInt = 80
     representation_modes: PositiveInt = 192
     snapshots: NonNegativeInt = 90
     explorer_steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (5, 100, 900)
@@ -91,6 +93,11 @@ class Resnet(Config):
     def is_published_setup(self) -> bool:
         """Whether architecture and data are those of the paper, as far as they are known."""
         return (self.task, self.backbone, self.view_size) == ("stl10", "resnet50", 0)
+
+    @property
+    def described(self) -> str:
+        """Network and data in words."""
+        return f"{_BACKBONES[self.backbone]}, {_TASKS[self.task]}"
 
     @property
     def groups(self) -> list[int]:
@@ -290,35 +297,36 @@ def method_alignment(
 
 
 def alignment_frame(settings: Resnet, found: xr.Dataset) -> pd.DataFrame:
-    """The table of NTK-predicted embeddings: ours, the published row, our earlier runs."""
-    columns = {"kernel": [], "means": []} | {method: [] for method in METHODS} | {"random": []}
+    """The table of NTK-predicted embeddings: ours with the published row beside it, then our variants.
 
-    def add(label: str, means: str, values: Mapping[str, float], random: float) -> None:
-        columns["kernel"].append(label)
-        columns["means"].append(means)
-        for method in METHODS:
-            columns[method].append(values[method])
-        columns["random"].append(random)
+    Columns ``network`` (and data), ``kernel`` (when it was taken, and whether view means were kept), one for
+    each method, ``random``.
+    """
+    rows: list[dict[str, object]] = []
 
-    for when, words in (("end", "after training"), ("start", "at initialisation")):
-        for means in ("kept", "removed"):
-            ours = found["alignment"].sel(when=when, means=means).mean("run")
-            values = {method: float(ours.sel(loss=method)) for method in METHODS}
-            add(f"ours, {words}", means, values, found.attrs["random"])
+    def add(network: str, kernel: str, values: Mapping[str, float], random: float) -> None:
+        rows.append({"network": network, "kernel": kernel, **values, "random": random})
+
+    def add_ours(when: str, means: str, words: str) -> None:
+        values = found["alignment"].sel(when=when, means=means).mean("run")
+        ours = {method: float(values.sel(loss=method)) for method in METHODS}
+        add(f"ours: {settings.described}", f"{words}, means {means}", ours, found.attrs["random"])
+
+    add_ours("end", "kept", "after training")
     theirs = published.TABLE1
-    random = theirs["barlow_twins"].random
-    add(
-        "published (ResNet-50, STL-10), after training",
-        "not said",
-        {m: theirs[m].measured for m in METHODS},
-        random,
-    )
+    values = {method: theirs[method].measured for method in METHODS}
+    add("published: ResNet-50, STL-10", "after training", values, theirs["barlow_twins"].random)
+    add_ours("end", "removed", "after training")
+    for means in ("kept", "removed"):
+        add_ours("start", means, "before training")
     earlier = published.alignment_table().query("source == 'own run' and task.str.contains('ResNet')")
     for means, column in (("kept", "final_raw"), ("removed", "final_centred")):
         mean = earlier.groupby("loss")[column].mean()
         values = {method: float(mean[method]) for method in METHODS}
-        add("earlier runs (3 other draws), after training", means, values, float(earlier["random"].iloc[0]))
-    return pd.DataFrame(columns)
+        random = float(earlier["random"].iloc[0])
+        label = "earlier: small ResNet, photographs, 3 other draws"
+        add(label, f"after training, means {means}", values, random)
+    return pd.DataFrame(rows)
 
 
 def random_alignments(

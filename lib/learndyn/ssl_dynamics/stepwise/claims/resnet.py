@@ -22,11 +22,9 @@ from learndyn.core.claims import Claim, Ledger, Outcome, Verdict
 PAPER = "Stepwise SSL (arXiv:2303.15438)"
 TABLE = "Table of NTK-predicted embeddings"
 OWN = "own addition"
-METHODS = ("barlow_twins", "vicreg", "simclr")
-TOO_NEAR = (
-    "eight eigenvalues that start within a decade of where they end cannot show it; "
-    "needs the ResNet-50 on STL-10 (`task = stl10`, paper profile)"
-)
+NAMES = {"barlow_twins": "Barlow Twins", "vicreg": "VICReg", "simclr": "SimCLR"}
+METHODS = tuple(NAMES)
+TOO_NEAR = "eight eigenvalues that start within a decade of their end cannot show it; needs `task = stl10`"
 
 Logs = Mapping[str, xr.Dataset]
 
@@ -116,8 +114,8 @@ def _check_plateaus(log: xr.Dataset) -> Outcome:
     counts = plateau_counts(log)
     least = _participation(log, "covariance").min(-1)
     holds = min(counts) >= _wanted(log) and bool((least < 1.2).all())
-    text = f"{_list(counts)} clean plateaus of {log.sizes['mode'] - 1}; least PR {least.max():.2f}"
-    return Outcome(text, holds)
+    words = f"{_list(counts)} clean plateaus of {log.sizes['mode'] - 1}; least PR {least.max():.2f}"
+    return Outcome(words, holds)
 
 
 def participation_levels(log: xr.Dataset, run: int, plateaus: int = 3) -> list[float]:
@@ -166,7 +164,7 @@ def _check_regular(starts: Starts) -> Outcome:
     regular = {method: overlap(log) for method, log in starts.regular.items()}
     holds = set(seen) == set(METHODS) and min(seen.values()) >= 3
     holds &= all(regular[method] > 2 * small[method] for method in seen)
-    text = "; ".join(f"{m}: {seen[m]} steps, overlap {small[m]:.3f} → {regular[m]:.2f}" for m in seen)
+    text = "; ".join(f"{NAMES[m]}: {seen[m]} steps, overlap {small[m]:.3f} → {regular[m]:.2f}" for m in seen)
     return Outcome(text, holds)
 
 
@@ -194,7 +192,7 @@ def _check_humps(logs: Logs) -> Outcome:
         for part in (relative_eigenvalues(log) for log in logs.values())
     ]
     holds = set(shares) == set(METHODS) and all(s < b for s, b in zip(shares.values(), both, strict=True))
-    return Outcome("; ".join(f"{m}: {100 * s:.0f} % between" for m, s in shares.items()), holds)
+    return Outcome("; ".join(f"{NAMES[m]}: {100 * s:.0f} % between" for m, s in shares.items()), holds)
 
 
 def decide_regular_humps(ledger: Ledger, logs: Logs, *, at_paper_scale: bool) -> Verdict:
@@ -226,7 +224,7 @@ def _check_hidden_steps(logs: Logs) -> Outcome:
         for method, log in logs.items()
     }
     holds = set(found) == set(METHODS) and all(value >= 0.5 for value in found.values())
-    return Outcome("; ".join(f"{method}: {value:.2f}" for method, value in found.items()), holds)
+    return Outcome("; ".join(f"{NAMES[method]}: {value:.2f}" for method, value in found.items()), holds)
 
 
 def _check_background(logs: Logs) -> Outcome:
@@ -240,7 +238,7 @@ def _check_background(logs: Logs) -> Outcome:
                 ("covariance_eigenvalues", "mode"),
             )
         )
-        texts.append(f"{method}: {hidden:.2f} and {embedded:.0e}")
+        texts.append(f"{NAMES[method]}: {hidden:.2f} and {embedded:.0e}")
         holds &= hidden > 0.1 and embedded < 0.01
     return Outcome("; ".join(texts), holds)
 
@@ -290,7 +288,7 @@ def _check_random(draws: np.ndarray) -> Outcome:
 
 
 def _check_resemblance(found: Resemblance) -> Outcome:
-    text = ", ".join(f"{a}–{b} {value:.2f}" for (a, b), value in found.pairs.items())
+    text = ", ".join(f"{NAMES[a]} and {NAMES[b]} {value:.2f}" for (a, b), value in found.pairs.items())
     holds = len(found.pairs) == 3 and _least(found.pairs.values()) > 5 * found.random
     return Outcome(f"{text}; random {found.random:.3f}", holds)
 
@@ -311,10 +309,8 @@ def _check_clock(results: tuple[xr.Dataset, xr.Dataset]) -> Outcome:
 
 
 def _check_constant(log: xr.Dataset) -> Outcome:
-    first = _half_first(log, "correlation"), _half_first(log, "covariance")
-    return Outcome(
-        f"C reaches ½ at step {first[0]:.0f}, the covariance at step {first[1]:.0f}", 2 * first[0] < first[1]
-    )
+    one, other = _half_first(log, "correlation"), _half_first(log, "covariance")
+    return Outcome(f"C reaches ½ at step {one:.0f}, the covariance at step {other:.0f}", 2 * one < other)
 
 
 def _half_first(log: xr.Dataset, name: str) -> float:
@@ -354,7 +350,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-bt-levels",
         PAPER,
-        "blog animation",
+        "Blog post, animated figure",
         "The cloud of embeddings is a line, a sheet, then has three dimensions: PR passes 1, 2, 3",
         "1, 2, 3",
         _check_levels,
@@ -381,7 +377,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-hidden-steps",
         PAPER,
-        "hidden representations figure",
+        "Hidden representations figure",
         "A hidden layer's spectrum steps when the embedding's does, with all three methods",
         "steps at the same times",
         _check_hidden_steps,
@@ -390,7 +386,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-hidden-background",
         PAPER,
-        "hidden representations figure",
+        "Hidden representations figure",
         "The hidden steps stand on a background of random features that is there from the start",
         "background of order one",
         _check_background,
@@ -399,7 +395,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-regular",
         PAPER,
-        "regular initialisation figures",
+        "Regular initialisation figures",
         "From regular initialisation steps overlap but remain visible, with all three methods",
         "steps overlap, still visible",
         _check_regular,
@@ -409,7 +405,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-humps",
         PAPER,
-        "histograms of log eigenvalues",
+        "Histograms of log eigenvalues",
         "From small initialisation eigenvalues are either learned or not: two humps",
         "bimodal",
         _check_humps,
@@ -418,7 +414,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-humps-regular",
         PAPER,
-        "histograms of log eigenvalues",
+        "Histograms of log eigenvalues",
         "The histograms have two humps from regular initialisation too",
         "bimodal",
         _check_humps,
@@ -482,7 +478,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "stepwise.resnet-resemblance",
         PAPER,
-        "blog post",
+        "Blog post",
         "Embeddings of different methods resemble each other",
         "similar",
         _check_resemblance,
