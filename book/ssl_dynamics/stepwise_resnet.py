@@ -73,11 +73,10 @@ from learndyn.core.device import generator
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
 from learndyn.core.ssl_losses import BarlowTwinsTheoryLoss
-from learndyn.core.ssl_training import train as train_ssl
 from learndyn.core.tables import frame_html
 from learndyn.ssl_dynamics.stepwise import figures_networks as drawings
 from learndyn.ssl_dynamics.stepwise import figures_resnet as figures
-from learndyn.ssl_dynamics.stepwise import prediction, presets, published
+from learndyn.ssl_dynamics.stepwise import prediction, published
 from learndyn.ssl_dynamics.stepwise import settings_resnet as experiment
 from learndyn.ssl_dynamics.stepwise.claims import resnet as claims
 
@@ -428,20 +427,10 @@ Markdown(
 # its first step then, in effective time? (The learning rate may be five times as large.)
 
 # %% tags=["hide-cell"]
-photos = presets.resnet_pairs([settings.seeds[0]])
-change = {"steps": settings.exercise_steps, "representation_modes": 0}
-
-
-def first_step(**changes: object) -> float:
-    config = presets.resnet("barlow_twins", **change | changes)
-    return (
-        config.learning_rate[0]
-        * drawings.half_times(train_ssl(config, photos).log.isel(run=0), "correlation")[0]
-    )
-
-
-early = first_step(steps=min(30, settings.exercise_steps))
-late = first_step(network=SmallResNetConfig(pool="average"), learning_rate=0.05)
+few, many = min(30, settings.exercise_steps), settings.exercise_steps
+early = experiment.first_step(steps=few)
+average = SmallResNetConfig(pool="average")
+late = experiment.first_step(network=average, learning_rate=0.05, steps=many)
 Markdown(
     f"At time {late:.2f} instead of {early:.2f}, {late / early:.0f} times later. Averaging leaves what all places share; once "
     "the mean over the images is taken out as well, little is left, and the kernel's eigenvalues are that much smaller."
@@ -451,9 +440,9 @@ Markdown(
 # **2.** Take batch normalisation away (`batch_norm=False`). Which $\alpha$ in {eq}`eq-stepwise-resnet-scales` matters more now?
 
 # %% tags=["hide-cell"]
-bare = first_step(network=SmallResNetConfig(batch_norm=False))
-change["steps"] = min(30, settings.exercise_steps)
-larger = first_step(network=SmallResNetConfig(batch_norm=False), body_scale=0.75, learning_rate=0.003)
+plain = SmallResNetConfig(batch_norm=False)
+bare = experiment.first_step(network=plain, steps=many)
+larger = experiment.first_step(network=plain, body_scale=0.75, learning_rate=0.003, steps=few)
 Markdown(
     f"First step at time {bare:.2f} instead of {early:.2f}; with $\\alpha_\\text{{body}}=0.75$ at {larger:.2f}. Without normalisation nothing "
     "undoes $\\alpha_\\text{body}$ between the layers: it shrinks the features layer by layer, and with them the kernel."

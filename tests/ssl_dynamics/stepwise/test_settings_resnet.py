@@ -79,6 +79,11 @@ def test_random_subspaces_share_d_over_n() -> None:
     assert abs(found.mean() - 0.05) < 0.005
 
 
+def test_the_first_step_is_early_from_a_larger_head() -> None:
+    usual, larger = (experiment.first_step(steps=24, head_scale=scale) for scale in (0.01, 0.1))
+    assert 0 < larger < usual < 0.24
+
+
 # --- STL-10: a tiny archive of the same format, from disk through training to the table ---
 
 

@@ -344,6 +344,20 @@ def kept_steps(training: Training, wanted: Sequence[int]) -> list[int]:
     return [int(kept[np.abs(logs - np.log(max(step, 0.5))).argmin()]) for step in wanted]
 
 
+def first_step(**changes: object) -> float:
+    """When the small network on photographs takes its first step with Barlow Twins, in effective time.
+
+    That is the half time of the largest eigenvalue of C, NaN if it does not grow.
+
+    Args:
+        changes: to the configuration `presets.resnet`.
+    """
+    config = presets.resnet("barlow_twins", **{"representation_modes": 0} | changes)
+    log = ssl_training.train(config, presets.resnet_pairs(config.seed)).log
+    values = torch.tensor(log["correlation_eigenvalues"].values[0])
+    return config.learning_rate[0] * float(spectra.half_times(torch.tensor(log["step"].values), values)[0])
+
+
 def first_run(pairs: PairSource) -> PairSource:
     """The pairs of the first run, where each has its own."""
     return _of_run(pairs, 0)
