@@ -100,11 +100,11 @@ show(
 # $$
 # \begin{aligned}
 # \mathcal L&=\lVert C-I\rVert_F^2=\sum_{j=1}^{d}(1-\lambda_j)^2,\\
-# C&=\tfrac1{2n}\sum_i\bigl(f(x_i)f(x_i')^\top+f(x_i')f(x_i)^\top\bigr),
+# C&=\tfrac1{2n}\sum_i\bigl(f_if_i'^\top+f_i'f_i^\top\bigr),
 # \end{aligned}
 # $$ (eq-stepwise-mlp-loss)
 #
-# a sum over the eigenvalues $\lambda_j$ of $C$ here as in the linear model, since $C$ is symmetric.
+# with $f_i=f(x_i)$, $f_i'=f(x_i')$: a sum over the eigenvalues $\lambda_j$ of $C$ here as in the linear model, since $C$ is symmetric.
 # A loss that falls in steps of 1 is therefore the same statement as eigenvalues that jump from 0 to 1 one at a time; what is
 # new is *that* they do. All seeds train as one batched program; the first one is drawn. The last panel is the participation
 # ratio of the embeddings, a smooth rank. Look at how it starts, falls, and then climbs with each step.

@@ -109,8 +109,10 @@ show(
 # *flattened* and mapped to $d$ dimensions by a linear head. Two scales multiply its initial parameters $\theta_0$:
 #
 # $$
-# \theta_\text{body}=\alpha_\text{body}\,\theta_{0,\text{body}},\qquad
-# \theta_\text{head}=\alpha_\text{head}\,\theta_{0,\text{head}} .
+# \begin{aligned}
+# \theta_\text{body}&=\alpha_\text{body}\,\theta_{0,\text{body}},\\
+# \theta_\text{head}&=\alpha_\text{head}\,\theta_{0,\text{head}} .
+# \end{aligned}
 # $$ (eq-stepwise-resnet-scales)
 #
 # The head carries most of the smallness: with all layers small, the plateaus of a deep network become very long
@@ -120,18 +122,21 @@ show(
 # Of the paper's ResNet runs these are **not known**, and therefore parameters: learning rates, momentum, weight decay, schedule,
 # batch size, number of epochs; the scale of the initialisation; whether there was a projector; the temperature and the weights
 # of the losses; whether $C$ was normalised; how batch normalisation was treated in the tangent kernel, and which outputs it
-# used. The embedding's dimension is not stated either, but can be inferred, as the section on the table shows. Our values are ours.
+# used. The embedding's dimension is not stated either, but can be inferred, as the section on the table shows. All values here are ours.
 #
 # ## Barlow Twins
 #
-# The loss of the theory, with the mean of each view's embeddings taken out,
+# The loss of the theory, with the mean of each view's embeddings $f_i=f(x_i)$, $f_i'=f(x_i')$ taken out,
 #
 # $$
-# \mathcal L=\lVert C-I\rVert_F^2,\qquad
-# C=\tfrac1{2n}\sum_i\bigl(\tilde f(x_i)\tilde f(x_i')^\top+\tilde f(x_i')\tilde f(x_i)^\top\bigr),
+# \begin{aligned}
+# \mathcal L&=\lVert C-I\rVert_F^2,\\
+# C&=\tfrac1{2n}\sum_i\bigl(\tilde f_i\tilde f_i'^\top+\tilde f_i'\tilde f_i^\top\bigr),\\
+# \tilde f_i&=f_i-\tfrac1n\sum_kf_k,
+# \end{aligned}
 # $$ (eq-stepwise-resnet-loss)
 #
-# starts at $d$. Look from one panel to the other: each drop of the loss is the rise of one eigenvalue.
+# and $\tilde f_i'$ likewise, starts at $d$. Look from one panel to the other: each drop of the loss is the rise of one eigenvalue.
 
 # %%
 trained = {"barlow_twins": experiment.train(settings, "barlow_twins", source)}
@@ -311,11 +316,11 @@ show(
 # If a trained network $f_\theta$ behaves like the kernel machine of its tangent kernel
 #
 # $$
-# \tilde K=\frac1d\sum_{o=1}^{d}J_oJ_o^\top,\qquad J_o=\frac{\partial f_{\theta,o}}{\partial\theta}\quad(2n\text{ views}\times\text{parameters}),
+# \tilde K=\frac1d\sum_{o=1}^{d}J_oJ_o^\top,\quad J_o=\frac{\partial f_{\theta,o}}{\partial\theta}
 # $$ (eq-stepwise-resnet-kernel)
 #
-# then [Kernels and wide networks](stepwise_kernel.py) says what it has learned, $F_\text{th}=\operatorname{diag}(\gamma^{-1/2})B^\top\tilde K^{1/2}$ with the top $d$
-# eigenpairs of $K_\Gamma$. Rotations do not matter, so row spaces are compared,
+# ($J_o$: $2n$ views × parameters), then [Kernels and wide networks](stepwise_kernel.py) says what it has learned,
+# $F_\text{th}=\operatorname{diag}(\gamma^{-1/2})B^\top\tilde K^{1/2}$ with the top $d$ eigenpairs of $K_\Gamma$. Rotations do not matter, so row spaces are compared,
 #
 # $$
 # a(P_\text{exp},P_\text{th})=\tfrac1d\operatorname{tr}(P_\text{exp}P_\text{th}) .
