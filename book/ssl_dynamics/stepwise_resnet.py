@@ -415,7 +415,8 @@ Markdown(
 #   pair away from every other and ends at a solution that is no spectral one. Raise `temperature` to 0.5 or 1: does its alignment
 #   rise as it does with digits (exercise 1 of [A small network takes the steps](stepwise_mlp.py))?
 # - With `seeds = [0, 1, 2]` the spacing of the steps changes, and in earlier runs of ours the alignments did by a tenth and
-#   more; the order of the methods did not. A table with one number per method hides this.
+#   more; the order of the methods did not. SimCLR's also depends on when one stops: in an earlier run it fell on from here. A
+#   table with one number per method hides both.
 # - These pairs are few and fixed. With fresh augmentations in mini-batches (`task = "stl10"`) the noise of $C$ keeps the loss of
 #   Barlow Twins away from zero, as it does with digits ([A small network takes the steps](stepwise_mlp.py)).
 # - The paper's own runs: `papermill -f profiles/paper/ssl_dynamics/stepwise_resnet.yaml` trains a ResNet-50 on STL-10 in the cells
