@@ -22,7 +22,6 @@ from learndyn.ssl_dynamics.stepwise.figures_networks import Panel
 from learndyn.ssl_dynamics.stepwise.settings_resnet import METHODS
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
-COLORS = {"barlow_twins": INDIGO, "vicreg": RUST, "simclr": GREEN}
 
 
 # --- the data ---
