@@ -17,7 +17,7 @@ HALF_TIMES = {
 def test_figure_1():
     assert published.FIGURE1_CRITICAL_TIMES[0] == 0.0076
     assert published.FIGURE1_CRITICAL_TIMES[-1] == 0.2532
-    assert len(published.FIGURE1_CRITICAL_TIMES) == published.FIGURE1_DIMENSIONS
+    assert len(published.FIGURE1_CRITICAL_TIMES) == 10
     frame = published.figure1()
     implied = -np.log(frame.eigenvalue * 1.3e-13) / (8 * frame.eigenvalue)
     assert np.allclose(implied, frame.critical_time, rtol=3e-3)
@@ -35,16 +35,6 @@ def test_table_1():
     assert dict(zip(ours.variant, ours.final_raw, strict=True))["temperature 1.0"] == 0.669
     row = table[table.task.str.contains("ResNet on photo") & (table.loss == "barlow_twins")].iloc[0]
     assert (row.variant, row.initial_raw, row.final_centred) == ("centred", 0.582, 0.915)
-
-
-def test_linear_toy():
-    frame = published.linear_photo_toy()
-    small = frame[(frame.downscale == 4) & (frame["mode"] > 1)]
-    assert len(small) == 18
-    assert np.abs(small.ratio - 1).max() < 2e-3
-    full = frame[frame.downscale == 1]
-    assert np.allclose(full.half_time / full.critical_time, full.ratio, atol=0.02)
-    assert frame.iloc[20].eigenvalue == 764.40
 
 
 def test_gap_exponent_has_the_predicted_slope():

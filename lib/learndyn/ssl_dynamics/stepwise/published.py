@@ -43,8 +43,8 @@ def load(name: str) -> pd.DataFrame:
 FIGURE1_CRITICAL_TIMES: tuple[float, ...] = tuple(load("fig1_digitised.csv")["tau_read_off"])
 """τ_j of the published Figure 1A, effective time (learning rate × step), read off within 1.5 %."""
 
-FIGURE1_DIMENSIONS, FIGURE1_PAIRS, FIGURE1_CROP = 10, 500, 20
-"""Embedding dimension, number of images and side of the RGB crops in the published linear toy."""
+FIGURE1_PAIRS, FIGURE1_CROP = 500, 20
+"""Number of images and side of the RGB crops in the published linear toy."""
 
 
 def figure1() -> pd.DataFrame:
@@ -54,24 +54,6 @@ def figure1() -> pd.DataFrame:
     """
     names = {"tau_read_off": "critical_time", "gamma_implied_if_s0_sq_1.3e-13": "eigenvalue"}
     return load("fig1_digitised.csv").rename(columns=names)
-
-
-def linear_photo_toy() -> pd.DataFrame:
-    """Our linear toy on photo crops: one row per ``downscale, scale, data_seed, seed, mode``.
-
-    ``half_time`` is that of the j-th sorted eigenvalue of C under gradient descent; ``ratio`` is half time
-    over critical time, that of gradient flow at downscale 1, the discrete one at downscale 4; ``eigenvalue``
-    is γ_j and ``critical_time`` that of the flow, each NaN where it was not kept.
-    """
-    full = load("linear_photo_toy.csv").rename(columns={"alpha": "scale", "tau_flow": "critical_time"})
-    small = load("linear_photo_toy_ds4.csv").rename(
-        columns={"init_seed": "seed", "gamma": "eigenvalue", "ratio_to_discrete_tau": "ratio"}
-    )
-    frames = [full.assign(downscale=1, data_seed=0), small.assign(downscale=4, scale=1e-7)]
-    columns = ["downscale", "scale", "data_seed", "seed", "mode"]
-    columns += ["eigenvalue", "critical_time", "half_time", "ratio"]
-    together = pd.concat(frames, ignore_index=True).rename(columns={"half_time_gd": "half_time"})
-    return together[columns]
 
 
 def gap_exponent() -> pd.DataFrame:
