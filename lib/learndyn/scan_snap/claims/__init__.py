@@ -1,0 +1,1 @@
+"""The claims of the Scan & Snap chapter, one module per notebook."""
