@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -201,7 +200,7 @@ def random_classes(
     )
 
 
-def _check_distribution(what: str, values: np.ndarray[Any, Any]) -> None:
+def _check_distribution(what: str, values: np.ndarray) -> None:
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise SequenceError(f"{what} must not be negative, infinite or NaN")
     if not np.allclose(values.sum(axis=-1), 1, rtol=0, atol=1e-9):
