@@ -6,10 +6,11 @@ Nothing is unpickled and nothing is written: `open_files` reads from the archive
 from __future__ import annotations
 
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 
 import pooch
@@ -17,7 +18,7 @@ import pooch
 from learndyn.core.errors import PlainError
 
 #: What reading a damaged archive or a bad disk raises.
-READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)
+READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 class DataError(PlainError):
@@ -26,7 +27,7 @@ class DataError(PlainError):
 
 @dataclass(frozen=True)
 class Archive:
-    """A published gzipped tar archive.
+    """A published archive: zip if its name on disk ends so, else gzipped tar.
 
     Args:
         file: its name on disk.
@@ -62,7 +63,7 @@ def verify(path: Path, archive: Archive) -> None:
     raise DataError(f"{path} is corrupt or incomplete ({difference}); remove it and get {archive.url} again")
 
 
-def locate(directory: Path | str, archive: Archive, names: Mapping[str, int]) -> Path:
+def locate(directory: Path | str, archive: Archive, names: Mapping[str, int | None]) -> Path:
     """Where in a user's directory the files ``names`` are: the folder that has them, or the archive, checked.
 
     Unpacked files are looked for in the archive's folder below ``directory``, then in ``directory`` itself.
@@ -97,23 +98,28 @@ def locate(directory: Path | str, archive: Archive, names: Mapping[str, int]) ->
 
 
 def open_files(
-    location: Path, archive: Archive, names: Mapping[str, int]
-) -> Iterator[tuple[str, BufferedReader]]:
+    location: Path, archive: Archive, names: Mapping[str, int | None]
+) -> Iterator[tuple[str, BufferedIOBase]]:
     """Open files one after another, in the order in which they come, each to be read at once and in full.
 
     Args:
         location: what `fetch` or `locate` gave: the archive (read from front to back, no further than
             needed, nothing is written to disk) or a folder with the files.
-        names: file names with the sizes that they must have, in bytes.
+        names: file names with the sizes that they must have, in bytes; None: any size.
 
     Raises:
         DataError: a file is missing or has another size.
-        OSError, EOFError, zlib.error, tarfile.TarError: damage (`READ_ERRORS`).
+        OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile: damage (`READ_ERRORS`).
     """
-    opened = _open_members(location, archive, names) if location.is_file() else _open_plain(location, names)
+    if not location.is_file():
+        opened = _open_plain(location, names)
+    elif _is_zip(archive):
+        opened = _open_zip(location, archive, names)
+    else:
+        opened = _open_tar(location, archive, names)
     found = set()
     for name, size, stream in opened:
-        if size != names[name]:
+        if names[name] not in (None, size):
             raise DataError(
                 f"{name} in {location} has {size:,} bytes and should have {names[name]:,}: it is incomplete "
                 f"or another file; get {archive.url} again"
@@ -126,18 +132,39 @@ def open_files(
     raise DataError(f"{location} has no {_listed(missing)}: it is not the archive {archive.url}")
 
 
-def _open_members(
-    path: Path, archive: Archive, names: Mapping[str, int]
-) -> Iterator[tuple[str, int, BufferedReader]]:
+def _is_zip(archive: Archive) -> bool:
+    return archive.file.endswith(".zip")
+
+
+def _open_tar(
+    path: Path, archive: Archive, names: Mapping[str, int | None]
+) -> Iterator[tuple[str, int, BufferedIOBase]]:
     with tarfile.open(path, "r:gz") as tar:
         for member in tar:
-            folder, name = PurePosixPath(member.name).parent, PurePosixPath(member.name).name
             stream = tar.extractfile(member) if member.isreg() else None
-            if stream is not None and str(folder) == archive.folder and name in names:
+            name = _wanted(member.name, archive, names)
+            if stream is not None and name is not None:
                 yield name, member.size, stream
 
 
-def _open_plain(folder: Path, names: Mapping[str, int]) -> Iterator[tuple[str, int, BufferedReader]]:
+def _open_zip(
+    path: Path, archive: Archive, names: Mapping[str, int | None]
+) -> Iterator[tuple[str, int, BufferedIOBase]]:
+    with zipfile.ZipFile(path) as packed:
+        for member in packed.infolist():
+            name = _wanted(member.filename, archive, names)
+            if name is not None and not member.is_dir():
+                with packed.open(member) as stream:
+                    yield name, member.file_size, stream
+
+
+def _wanted(member: str, archive: Archive, names: Mapping[str, int | None]) -> str | None:
+    """The name of a file that is looked for, from its path in an archive; None for any other path."""
+    path = PurePosixPath(member)
+    return path.name if str(path.parent) == archive.folder and path.name in names else None
+
+
+def _open_plain(folder: Path, names: Mapping[str, int | None]) -> Iterator[tuple[str, int, BufferedIOBase]]:
     for name in names:
         with (folder / name).open("rb") as stream:
             yield name, (folder / name).stat().st_size, stream
@@ -156,13 +183,18 @@ def mismatch(path: Path, archive: Archive) -> str | None:
 
 
 def _first_folder(path: Path) -> str | None:
-    """The folder of the first file in an archive; None if it cannot be read as one."""
+    """The folder of the first file in an archive of either kind; None if it cannot be read as one."""
     try:
-        with tarfile.open(path, "r:*") as tar:
-            member = tar.next()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                first = next(iter(packed.namelist()), "")
+        else:
+            with tarfile.open(path, "r:*") as tar:
+                member = tar.next()
+                first = member.name if member is not None else ""
     except READ_ERRORS:
         return None
-    return PurePosixPath(member.name).parts[0] if member is not None and member.name else None
+    return PurePosixPath(first).parts[0] if PurePosixPath(first).parts else None
 
 
 def _listed(names: list[str]) -> str:

@@ -25,6 +25,7 @@ from learndyn.core.ensemble import progress_bar
 
 _CHUNK = 2**20
 _TIMEOUT = (10, 60)  # seconds to connect, and without a byte
+_AGENT = {"User-Agent": "learndyn"}  # some servers turn away what Python calls itself
 _BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers that may differ a moment later
 
 
@@ -146,7 +147,7 @@ def _transfer(archive: Archive, part: Path, bar: tqdm) -> bool:
     offset = part.stat().st_size if part.exists() else 0
     if offset == archive.size:  # stopped between the last byte and the check
         return True
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    headers = _AGENT | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     with requests.get(archive.url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code == 416:  # nothing there from that byte on
             part.unlink(missing_ok=True)
