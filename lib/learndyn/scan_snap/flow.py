@@ -7,11 +7,10 @@ size 1:
     Ẏ   = η_Y Σ_n P(n) f_n (e_n − α_n)ᵀ
     ż_m = η_Z Σ_{n∈ψ⁻¹(m)} P(n) diag(f_n) (I − f_n f_nᵀ) Y (e_n − α_n).
 
-What is integrated is smaller than Y and Z, exactly. Rows of Y belong to tokens that some class uses, the
-others stay 0; entries of z_m that move belong to tokens that a class of query m uses; and from Y = 0 the M − K
-columns of tokens that are never a label stay equal, so that one column stands for all. The state therefore
-has about S(K + 1) numbers for S contextual tokens. One evaluation costs O(K·s·K) operations, with s ≤ S the
-number of tokens of one class, and does not depend on the vocabulary M.
+What is integrated is smaller than Y and Z, and exact. Only rows of tokens that some class uses move; and
+from Y = 0 the M − K columns of tokens that are never a label stay equal, so that one column stands for all.
+With S contextual tokens the state has S(K + 1) + QS numbers. One evaluation costs about 6 K(K + 1)s
+operations, s ≤ S being the tokens of one class, whatever the vocabulary M.
 """
 
 from __future__ import annotations
@@ -187,7 +186,7 @@ def solve(
         decoder_rate: η_Y.
         attention_rate: η_Z.
         update: "gradient" for the flow itself; "decorrelated" replaces Ẏ by the update that Theorem 1 is
-            about, η_Y Σ_n P(n)(f_n − F E' e_n)(e_n − α_n)ᵀ = η_Y F(FᵀF)⁻¹ diag(P)(…), with F of the current Z.
+            about, η_Y Σ_n P(n)(f_n − F E' e_n)(e_n − α_n)ᵀ: F(FᵀF)⁻¹ in place of F, at the current Z.
         frozen_attention: whether Z stays where it starts.
         attention: the start of Z; zero if not given.
         keep_decoder: whether the data set holds Y too.
@@ -195,11 +194,12 @@ def solve(
         absolute_tolerance: of the integrator.
 
     Returns:
-        ``attention`` Z and ``velocity`` Ż ``[time, query, token]``, ``loss`` ``[time]`` (mean cross-entropy
-        in nats), ``error`` 1 − α_n(n) ``[time, next]``, and the two conserved quantities of Lemma 1 as
-        ``decoder_row_sum`` and ``attention_row_sum`` ``[time]``: by how much the sum of a row has moved at
-        most. With `keep_decoder`, ``decoder`` ``[time, token, column]``, whose rows are the contextual
-        tokens, whose first K columns are the next tokens and whose last one is any other token.
+        ``attention`` Z and ``velocity`` Ż ``[time, query, token]``, the ``start`` of Z ``[query, token]``,
+        ``loss`` ``[time]`` (mean cross-entropy in nats), ``error`` 1 − α_n(n) ``[time, next]``, and the two
+        conserved quantities of Lemma 1, ``decoder_row_sum`` and ``attention_row_sum`` ``[time]``: by how much
+        the sum of a row has moved at most. With `keep_decoder` also ``decoder`` ``[time, contextual,
+        column]``: the first K columns are the next tokens, the last one is any other token; the ids of the
+        contextual tokens are a coordinate.
 
     Raises:
         FlowError: times that do not increase from 0 on, rates that are not positive, a start of the wrong
@@ -254,6 +254,7 @@ def _derived(
         {
             "attention": (("time", "query", "token"), z),
             "velocity": (("time", "query", "token"), speed),
+            "start": (("query", "token"), start),
             "loss": ("time", loss, {"units": "nats"}),
             "error": (("time", "next"), error),
             "decoder_row_sum": ("time", sums[:, 0]),
