@@ -79,7 +79,7 @@ def x(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 
         omega = wrightomega(scaled + 1 / others - np.log(others))
         # A − ω loses all digits at late times, where x = ln(M−1) + ln ω is exact
         start = np.where(omega > 1, np.log(others) + np.log(omega), scaled + 1 / others - omega)
-        return _newton(np, start, scaled, others, steps=1)
+        return _newton(np, np.clip(start, 0, scaled), scaled, others, steps=1)  # clipped: x(0) is exactly 0
     # both are upper bounds, and Newton's method on a convex increasing function descends from any of them
     start = torch.minimum(scaled, torch.log1p(others * scaled))
     return _newton(torch, start, scaled, others, steps=_NEWTON_STEPS)
@@ -118,7 +118,7 @@ def error_norm(time: Number, vocabulary: Number, decoder_rate: Number, classes: 
 
 
 def loss(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 1) -> Any:
-    """Cross-entropy at frozen attention, ln(1 + (M−1) e^{−x}); tends to K/(η_Y t) (derived)."""
+    """Cross-entropy at frozen attention, ln(1 + (M−1) e^{−x}); tends to (M−1)/M K/(η_Y t) (derived)."""
     xp, (t, M, rate, K) = arrays(time, vocabulary, decoder_rate, classes)
     return xp.log1p((M - 1) * xp.exp(-x(t, M, rate, K)))
 
@@ -239,14 +239,14 @@ def xi_per_gamma(
 
 def alpha(
     margin: Number, overlaps: Float[np.ndarray, "*batch next next"], vocabulary: int
-) -> Float[np.ndarray, "*batch next next"]:
+) -> Float[np.ndarray, "*broadcast next next"]:
     """αₙₖ, probability of next token k in class n under the plain gradient of Y, to leading order (derived).
 
     αₙₖ = e^{ρₙₖ x} / (Σⱼ e^{ρₙⱼ x} + M − K) with ρ = FᵀF: class k has learned v_k = x e_k up to a constant,
     and class n sees the part fₙ·f_k of it.
 
     Args:
-        margin: x, of the batch's shape or a single one.
+        margin: x, a number or an array that broadcasts against the batch.
         overlaps: FᵀF, of unit diagonal.
         vocabulary: M.
     """
@@ -258,7 +258,7 @@ def alpha(
 
 def gradient_coefficients(
     margin: Number, overlaps: Float[np.ndarray, "*batch next next"], vocabulary: int
-) -> Float[np.ndarray, "*batch next next"]:
+) -> Float[np.ndarray, "*broadcast next next"]:
     """What takes the place of γ βₙₖ under the plain gradient of Y: x αₙₖ, to leading order (derived).
 
     Zeros on the diagonal. Theorem 1's decorrelated update makes this force larger by about M E'ₙₖ e^{−ρx}.
