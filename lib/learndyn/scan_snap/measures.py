@@ -165,7 +165,7 @@ def _log_family(
 
 
 def _of_task(
-    task: TaskConfig, z: Float[np.ndarray, "*batch query token"]
+    task: TaskConfig, z: Float[np.ndarray, "*batch padded_query padded_token"]
 ) -> Float[np.ndarray, "*batch query token"]:
     if z.shape[-2] < task.queries or z.shape[-1] < task.vocabulary:
         raise SequenceError(
