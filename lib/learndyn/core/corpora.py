@@ -65,7 +65,7 @@ class FileLines:
     Iterating raises DataError if the file is damaged, empty or not UTF-8.
 
     Args:
-        location: the archive or a folder, as `core.archives.fetch` or `locate` gave it.
+        location: the archive or a folder, as `fetch` or `locate` gave it.
         name: of the file.
     """
 
@@ -131,10 +131,11 @@ def corpus(
 
 
 def topics() -> Corpus:
-    """The help pages of Python's ``pydoc`` (`pydoc_data.topics`): 66,251 tokens in CPython 3.11.
+    """The help pages of Python's ``pydoc`` (`pydoc_data.topics`), reference English of 66,000 tokens.
 
     The topics in alphabetical order, cut into paragraphs at blank lines; of equal paragraphs the first; every
     10th, from the first on, is for validation. Other versions of Python have a slightly different text.
+    In CPython 3.11 that makes 59,746 training and 6,505 validation tokens, 4,490 types in the former.
 
     Raises:
         DataError: this Python has no help pages.
