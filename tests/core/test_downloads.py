@@ -15,7 +15,6 @@ import sys
 import tarfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -474,67 +473,3 @@ def test_files_of_another_size_or_missing_from_the_archive(tmp_path):
         _read(tmp_path / FILE, {"b.bin": 7})
     with pytest.raises(_error(), match=r"has no d\.bin: it is not the archive http"):
         _read(tmp_path / FILE, {"a.bin": NAMES["a.bin"], "d.bin": 3})
-
-
-def _zip(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in files.items():
-            packed.writestr(name, content)
-    return out.getvalue()
-
-
-def _zip_archive(content: bytes, url: str = "http://x/letters.zip"):
-    from learndyn.core.archives import Archive
-
-    digest = hashlib.sha256(content).hexdigest()
-    return Archive("letters.zip", url, f"sha256:{digest}", len(content), FOLDER)
-
-
-ZIPPED = _zip({f"{FOLDER}/": b""} | {f"{FOLDER}/{name}": content for name, content in LETTERS.items()})
-
-
-def test_a_zip_archive_is_fetched_found_and_read(serve, tmp_path):
-    from learndyn.core import archives, downloads
-
-    archive = _zip_archive(ZIPPED, serve(content=ZIPPED, break_after=[2**20]).url)
-    path = downloads.fetch(archive, cache=tmp_path, wait=0.0)
-    assert archives.locate(tmp_path, archive, NAMES) == path == tmp_path / "letters.zip"
-    opened = archives.open_files(path, archive, NAMES)
-    assert {name: stream.read() for name, stream in opened} == LETTERS
-    _unpack(tmp_path)
-    for location in (path, archives.locate(tmp_path, archive, {"c.txt": None})):
-        opened = archives.open_files(location, archive, {"c.txt": None})
-        assert [(name, stream.read()) for name, stream in opened] == [("c.txt", b"see\n")]
-    with pytest.raises(_error(), match=r"b\.bin in .*letters\.zip has 1,024 bytes and should have 7: "):
-        list(archives.open_files(path, archive, {"b.bin": 7}))
-
-
-def test_reading_a_zip_archive_writes_nothing_and_leaves_out_what_lies_elsewhere(tmp_path):
-    from learndyn.core import archives
-
-    bad = dict.fromkeys(["../a.bin", "/etc/a.bin", "other/a.bin", f"{FOLDER}/../a.bin", "a.bin"], b"bad")
-    content = _zip(bad | {f"{FOLDER}/a.bin/": b"", f"{FOLDER}/a.bin": b"good"})
-    path = tmp_path / "letters.zip"
-    path.write_bytes(content)
-    opened = archives.open_files(path, _zip_archive(content), {"a.bin": None})
-    assert [(name, stream.read()) for name, stream in opened] == [("a.bin", b"good")]
-    assert os.listdir(tmp_path) == ["letters.zip"]
-
-
-def test_a_zip_archive_of_something_else_or_damaged(tmp_path):
-    from learndyn.core import archives
-
-    archive, path = _zip_archive(ZIPPED), tmp_path / "letters.zip"
-    path.write_bytes(_zip({"pickles/a.bin": b"?"}))
-    with pytest.raises(_error(), match="another archive \\(it holds 'pickles', not 'letters'\\); replace it"):
-        archives.locate(tmp_path, archive, NAMES)
-    for content in (b"", b"<html>", _zip({}), ZIPPED[:-100]):
-        path.write_bytes(content)
-        with pytest.raises(_error(), match=r"is corrupt or incomplete \(expected"):
-            archives.locate(tmp_path, archive, NAMES)
-    spoiled = bytearray(ZIPPED)
-    spoiled[10_000] ^= 0xFF
-    path.write_bytes(spoiled)
-    with pytest.raises(archives.READ_ERRORS):
-        [stream.read() for _, stream in archives.open_files(path, archive, {"a.bin": None})]
