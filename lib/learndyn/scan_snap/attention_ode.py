@@ -11,11 +11,11 @@ size 1. Everything in Theorems 2 and 3 holds for any A ≥ 0 (derived), also for
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.integrate import solve_ivp
 
 from learndyn.scan_snap import decoder, measures
@@ -96,15 +96,17 @@ def solve(
         FlowError: classes that are not equally frequent, and all that `flow.solve` refuses.
     """
     check_arguments(times, decoder_rate, attention_rate)
+    if force not in get_args(Force):
+        raise FlowError(f"force must be one of {', '.join(get_args(Force))}, not {force!r}")
     if not np.allclose(np.asarray(classes.prior), 1 / classes.classes, rtol=1e-9, atol=0):
         raise FlowError("the closed attention dynamics needs equally frequent classes; use `flow.solve`")
     layout, initial = Layout.of(classes), start_of(classes, attention)
-    start = initial[:, layout.tokens]
-    per_class = attention_rate / classes.classes
+    shape = (classes.queries, len(layout.tokens))
+    size, per_class = shape[0] * shape[1], attention_rate / classes.classes
 
     def parts(time: float, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ż [query, contextual] and ξ [next]."""
-        f = layout.unit(state[: start.size].reshape(start.shape))
+        f = layout.unit(state[:size].reshape(shape))
         unit = layout.dense(f)
         overlaps = unit @ unit.T
         matrix = strengths(time, overlaps, classes.vocabulary, decoder_rate, force)
@@ -112,14 +114,10 @@ def solve(
         others = np.take_along_axis(matrix @ unit, layout.index, axis=1)
         return per_class * layout.per_query(f * (f * xi[:, None] - others)), xi
 
-    def velocity(time: float, state: np.ndarray) -> np.ndarray:
-        dz, xi = parts(time, state)
-        return np.concatenate([dz.ravel(), per_class * xi])
-
     solution = solve_ivp(
-        velocity,
+        lambda time, state: np.concatenate([part.ravel() for part in parts(time, state)]),
         (0.0, float(times[-1])),
-        np.concatenate([start.ravel(), np.zeros(classes.classes)]),
+        np.concatenate([initial[:, layout.tokens].ravel(), np.zeros(classes.classes)]),
         method="DOP853",
         t_eval=times,
         rtol=relative_tolerance,
@@ -128,26 +126,22 @@ def solve(
     if not solution.success:
         raise FlowError(f"attention could not be integrated to t = {times[-1]:.4g}: {solution.message}")
     z = np.repeat(initial[None], len(times), axis=0)
-    z[:, :, layout.tokens] = solution.y[: start.size].T.reshape(-1, *start.shape)
+    z[:, :, layout.tokens] = solution.y[:size].T.reshape(-1, *shape)
     speed, xi = np.zeros_like(z), np.empty((len(times), classes.classes))
     for i, time in enumerate(times):
         speed[i][:, layout.tokens], xi[i] = parts(float(time), solution.y[:, i])
+    attrs = {"decoder_rate": decoder_rate, "attention_rate": attention_rate, "force": force}
     return xr.Dataset(
         {
             "attention": (("time", "query", "token"), z),
             "velocity": (("time", "query", "token"), speed),
             "start": (("query", "token"), initial),
             "xi": (("time", "next"), xi),
-            "drive": (("time", "next"), solution.y[start.size :].T),
+            "drive": (("time", "next"), per_class * solution.y[size:].T),
             "attention_row_sum": ("time", np.abs((z - initial).sum(axis=2)).max(axis=1)),
         },
         coords={"time": times},
-        attrs={
-            "decoder_rate": decoder_rate,
-            "attention_rate": attention_rate,
-            "force": force,
-            "evaluations": int(solution.nfev),
-        },
+        attrs={**attrs, "evaluations": int(solution.nfev)},
     )
 
 
@@ -185,9 +179,10 @@ def conservation(classes: Classes, solution: xr.Dataset) -> xr.Dataset:
     Returns:
         ``invariant`` ``[time, next, token]``, NaN for all but distinct tokens; ``ratio`` ``[time, next]``,
         the invariant of the rarest distinct token over that of the most frequent one (1 where the law holds,
-        NaN at t = 0 and for classes with one distinct token); ``ln_chi`` ``[time, next]``, ln χ of the most
-        frequent one, 2(z(t) − z(0)). If the solution has the drive B_n, also the theorem's bounds of
-        ``ln_chi``: ``lower`` 2 f(0)² B_n and ``upper`` 2 B_n.
+        NaN at t = 0 and for classes with one distinct token; rarest and most frequent by P(l|n) e^{z(0)});
+        ``ln_chi`` ``[time, next]``, ln χ of the most frequent one, 2(z(t) − z(0)). If the solution has the
+        drive B_n, also the theorem's bounds of ``ln_chi``: ``lower`` 2 f(0)² B_n, which needs that the f of
+        that token never falls below its start, and ``upper`` 2 B_n.
     """
     time, query = solution["attention"].values, classes.query
     start = solution["start"].values[query]
@@ -195,7 +190,7 @@ def conservation(classes: Classes, solution: xr.Dataset) -> xr.Dataset:
     # The law of a start z(0) is that of a start 0 with P e^{z(0)} in place of P.
     scaled = np.where(classes.distinct, classes.probabilities * np.exp(start), np.nan)
     invariant = measures.invariant(moved, scaled)
-    frequent, rare, several = _extremes(classes)
+    frequent, rare, several = _extremes(scaled)
     rows = np.arange(classes.classes)
     top = invariant[:, rows, frequent]
     defined = several & (np.abs(top) > 0)
@@ -217,11 +212,11 @@ def conservation(classes: Classes, solution: xr.Dataset) -> xr.Dataset:
 
 
 def _extremes(
-    classes: Classes,
-) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "next"]]:
-    """The most frequent and the rarest distinct token of each class, and whether these are two."""
-    frequent = np.where(classes.distinct, classes.probabilities, -np.inf).argmax(axis=1)
-    rare = np.where(classes.distinct, classes.probabilities, np.inf).argmin(axis=1)
+    scaled: Float[np.ndarray, "next token"],
+) -> tuple[Int[np.ndarray, "next"], Int[np.ndarray, "next"], Bool[np.ndarray, "next"]]:
+    """The distinct tokens with the most and the least attention at the start, and whether these are two."""
+    frequent = np.nan_to_num(scaled, nan=-np.inf).argmax(axis=1)
+    rare = np.nan_to_num(scaled, nan=np.inf).argmin(axis=1)
     return frequent, rare, frequent != rare
 
 

@@ -16,7 +16,7 @@ operations, s ≤ S being the tokens of one class, whatever the vocabulary M.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -202,10 +202,12 @@ def solve(
         contextual tokens are a coordinate.
 
     Raises:
-        FlowError: times that do not increase from 0 on, rates that are not positive, a start of the wrong
-            shape, or an integration that does not end.
+        FlowError: times that do not increase from 0 on, rates that are not positive, an unknown update, a
+            start of the wrong shape, or an integration that does not end.
     """
     check_arguments(times, decoder_rate, attention_rate)
+    if update not in get_args(Update):
+        raise FlowError(f"update must be one of {', '.join(get_args(Update))}, not {update!r}")
     velocity = _Velocity(classes, decoder_rate, attention_rate, update, frozen_attention)
     start = start_of(classes, attention)[:, velocity.layout.tokens]
     state = np.concatenate([np.zeros(velocity.decoder_shape).ravel(), start.ravel()])
