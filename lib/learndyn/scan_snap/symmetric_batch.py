@@ -1,9 +1,9 @@
 """Symmetric sequence classes, many parameter sets at once: the flow, and training with momentum.
 
-`solve_many` integrates the equations of `symmetric` with the embedded Runge-Kutta pair of order 8(5,3) of
-Dormand and Prince (the tableau is SciPy's) in log time, with a step size for each run. A run's steps depend
-on that run alone. `heavy_ball` iterates gradient ascent with momentum: the limit of infinitely long sequences
-and infinite batches of the experiments of Tian et al. (2023), section 6, from Y = Z = 0.
+`solve_many` integrates the equations of `symmetric_equations` with the embedded Runge-Kutta pair of order
+8(5,3) of Dormand and Prince (the tableau is SciPy's) in log time, with a step size for each run. A run's
+steps depend on that run alone. `heavy_ball` iterates gradient ascent with momentum: the limit of infinitely
+long sequences and infinite batches of the experiments of Tian et al. (2023), section 6, from Y = Z = 0.
 """
 
 from __future__ import annotations
@@ -18,26 +18,17 @@ from jaxtyping import Float
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from learndyn.scan_snap.symmetric import (
-    ARRAYS,
-    Equations,
-    Parameters,
-    SymmetricError,
-    checked_times,
-    common_weight,
-    observe,
-    parameter_sets,
-)
+from learndyn.scan_snap.symmetric import ATOL, RTOL, checked_times, common_weight, parameter_sets
+from learndyn.scan_snap.symmetric_equations import ARRAYS, Equations, Parameters, SymmetricError, observe
 
 #: Runs that go through the processor's cache together; on a GPU all go at once.
-CHUNK = 512
-RTOL, ATOL = 1e-9, 1e-12
+CHUNK = 2048
 MAX_STEPS = 20_000
 
 
 def solve_many(
     parameters: Parameters,
-    times: Float[np.ndarray, "time"] | Sequence[float],
+    times: Float[np.ndarray, "time"] | Sequence[float | int],
     *,
     device: torch.device | str = "cpu",
     rtol: float = RTOL,
@@ -46,9 +37,10 @@ def solve_many(
     chunk: int | None = None,
     keep_decoder: bool = False,
 ) -> xr.Dataset:
-    """The flow of every run at these times, float64: the dataset of `symmetric.observe`, and `steps(run)`.
+    """The flow of every run at these times, in float64.
 
-    Every output time ends a step, so that few times cost less than many. A run that would need more than
+    Returns the dataset that `symmetric_equations.observe` describes, with the number of `steps(run)`; every
+    output time ends a step, so that few times cost less than many. A run that would need more than
     ``max_steps`` steps is NaN from there on, with `complete(run)` False.
 
     Raises:
@@ -57,10 +49,11 @@ def solve_many(
     times = checked_times(times)
     device = torch.device(device)
     chunk = chunk or (CHUNK if device.type == "cpu" else parameters.runs)
+    everything = _on(parameters, device)
     parts = []
     for first in range(0, parameters.runs, chunk):
-        part = parameters.select(slice(first, first + chunk))
-        parts.append(_integrate(_on(part, device), times, rtol, atol, max_steps))
+        part = _select(everything, slice(first, first + chunk))
+        parts.append(_integrate(part, times, rtol, atol, max_steps))
     states = np.concatenate([found for found, _ in parts], axis=-1)
     found = observe(parameters, states, "time", times, keep_decoder=keep_decoder)
     found["steps"] = ("run", np.concatenate([steps for _, steps in parts]))
@@ -79,11 +72,11 @@ def heavy_ball(
 ) -> xr.Dataset:
     """Mean field of the experiments: v ← momentum·v + gradient, θ ← θ + rate·v, from zero.
 
-    Returns the dataset of `symmetric.observe` before the update of each of ``snapshot_steps`` (default: all
-    steps from 0 to ``steps``); `attention_speed` is |Z_{t+1} − Z_t|.
+    Returns the dataset that `symmetric_equations.observe` describes, before the update of each of
+    ``snapshot_steps`` (default: all from 0 to ``steps``); `attention_speed` is |Z_{t+1} − Z_t|.
 
     Raises:
-        SymmetricError: snapshot steps that are not increasing whole numbers from 0 to ``steps``.
+        SymmetricError: snapshot steps that do not increase from 0 to at most ``steps``, or a bad momentum.
     """
     kept = list(range(steps + 1)) if snapshot_steps is None else list(snapshot_steps)
     if not kept or sorted(set(kept)) != kept or kept[0] < 0 or kept[-1] > steps:
@@ -112,8 +105,8 @@ def heavy_ball(
 
 
 def phase_diagram(
-    axes: Mapping[str, Sequence[float]],
-    times: Float[np.ndarray, "time"] | Sequence[float],
+    axes: Mapping[str, Sequence[float | int] | np.ndarray],
+    times: Float[np.ndarray, "time"] | Sequence[float | int],
     *,
     device: torch.device | str = "cpu",
     **fixed: Any,
@@ -121,7 +114,7 @@ def phase_diagram(
     """`solve_many` for all combinations of the values in ``axes``; these are axes of the result.
 
     Axes and ``fixed`` are arguments of `symmetric.parameter_sets`, or two others: `rate_ratio` η_Y/η_Z in
-    place of `decoder_rate`, and `overlap`, f_n·f_k at z = 0 with one common token, in place of `common`.
+    place of `decoder_rate`, and `initial_overlap` f_n·f_k (of one common token) in place of `common`.
 
     Raises:
         SymmetricError: as `parameter_sets` and `solve_many`.
@@ -130,8 +123,8 @@ def phase_diagram(
     given = fixed | {name: values.ravel() for name, values in zip(axes, combined, strict=True)}
     if "rate_ratio" in given:
         given["decoder_rate"] = np.asarray(given.pop("rate_ratio")) * given.get("attention_rate", 1.0)
-    if "overlap" in given:
-        weight = common_weight(given.pop("overlap"), given["distinct"])
+    if "initial_overlap" in given:
+        weight = common_weight(given.pop("initial_overlap"), given["distinct"])
         given["common"] = np.atleast_1d(weight)[:, None]
     found = solve_many(parameter_sets(**given), times, device=device)
     shape = tuple(len(values) for values in axes.values())
@@ -151,6 +144,11 @@ def _on(parameters: Parameters, device: torch.device) -> Equations:
     plain = Equations.batch(parameters)
     moved = {name: torch.from_numpy(np.ascontiguousarray(getattr(plain, name))).to(device) for name in ARRAYS}
     return plain._replace(library=torch, **moved)
+
+
+def _select(equations: Equations, runs: Tensor | slice) -> Equations:
+    """The equations of some runs."""
+    return equations._replace(**{name: getattr(equations, name)[..., runs] for name in ARRAYS})
 
 
 def _integrate(
@@ -212,9 +210,7 @@ class _Pair:
 
     def select(self, runs: Tensor) -> _Pair:
         """The same for some of the runs."""
-        e = self.equations
-        kept = e._replace(**{name: getattr(e, name)[..., runs] for name in ARRAYS})
-        return _Pair(kept, self.rtol, self.atol)
+        return _Pair(_select(self.equations, runs), self.rtol, self.atol)
 
     def slope(self, u: Tensor, state: Tensor) -> Tensor:
         """Derivative by log time."""
