@@ -170,7 +170,8 @@ def test_distinct_tokens_of_a_class_share_one_invariant(seed, force, prior):
         absolute_tolerance=1e-15,
     )
     law = attention_ode.conservation(task, solution)
-    np.testing.assert_allclose(law["ratio"][1:], 1, rtol=0, atol=1e-10)
+    # From a start that is not 0, z(t) − z(0) has lost digits while it is still small.
+    np.testing.assert_allclose(law["ratio"][1:], 1, rtol=0, atol=1e-7 if prior else 1e-10)
     assert np.isnan(law["ratio"][0]).all()
     assert (law["lower"] <= law["ln_chi"] + 1e-14).all()
     assert (law["ln_chi"] <= law["upper"] + 1e-14).all()
