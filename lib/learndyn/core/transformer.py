@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from learndyn.core.device import generator
+from learndyn.core.products import linear, product
 
 Parameters = dict[str, Tensor]
 DECODER = ("decoder.weight", "decoder.bias")
@@ -63,7 +64,7 @@ class DecoderGradients:
     """Gradients of each run's mean cross-entropy, and that loss if it was asked for."""
 
     hidden: Float[Tensor, "run token width"]
-    weight: Float[Tensor, "run vocabulary width"]
+    weight: Float[Tensor, "run width vocabulary"]
     bias: Float[Tensor, "run vocabulary"]
     loss: Float[Tensor, " run"] | None
 
@@ -76,7 +77,7 @@ def initial_parameters(
     Embedding and decoder are U(±0.1), the decoder's bias 0; the joint matrix of queries, keys and values is
     Xavier-uniform, ±√(6/(4d)), its bias and that of the attention's output 0; the other matrices and biases
     are U(±1/√inputs); layer normalisation starts as 1 and 0. Matrices are ``[input, output]`` (in torch
-    transposed) except for the decoder's, ``[vocabulary, width]``.
+    transposed).
 
     Args:
         identical_layers: all layers start as copies of one (as `torch.nn.TransformerEncoder` makes them); or
@@ -91,7 +92,7 @@ def initial_parameters(
     for layer in range(architecture.layers):
         drawn = _initial_layer(architecture, seed, 0 if identical_layers else layer)
         parameters |= {f"{layer}.{name}": tensor for name, tensor in drawn.items()}
-    parameters["decoder.weight"] = uniform(0.1, vocabulary, d, name="decoder")
+    parameters["decoder.weight"] = uniform(0.1, d, vocabulary, name="decoder")
     parameters["decoder.bias"] = torch.zeros(vocabulary)
     return parameters
 
@@ -256,7 +257,7 @@ def encode(
 
 
 def _linear(parameters: Parameters, name: str, x: Tensor) -> Tensor:
-    return torch.baddbmm(parameters[f"{name}.bias"][:, None], x, parameters[f"{name}.weight"])
+    return linear(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
 
 
 def _norm(parameters: Parameters, name: str, x: Tensor) -> Tensor:
@@ -300,15 +301,15 @@ def _attend(
 
 def decoder_gradients(
     hidden: Float[Tensor, "run token width"],
-    weight: Float[Tensor, "run vocabulary width"],
+    weight: Float[Tensor, "run width vocabulary"],
     bias: Float[Tensor, "run vocabulary"],
     targets: Int[Tensor, " token"],
     *,
     losses: bool = False,
     autocast: bool = False,
 ) -> DecoderGradients:
-    """Gradients of the mean cross-entropy of logits h Wᵀ + b, written out: with g = (softmax − 1_target)/N
-    they are g W, gᵀ h and Σ g.
+    """Gradients of the mean cross-entropy of logits h W + b, written out: with g = (softmax − 1_target)/N
+    they are g Wᵀ, hᵀ g and Σ g.
 
     One block of logits at a time, which the softmax overwrites. The loss itself costs one more pass.
 
@@ -319,15 +320,15 @@ def decoder_gradients(
     count = targets.shape[0]
     gradient = DecoderGradients(
         torch.empty_like(hidden),
-        torch.zeros_like(weight),
-        torch.zeros_like(bias),
+        torch.empty_like(weight),
+        torch.empty_like(bias),
         hidden.new_zeros(hidden.shape[0]) if losses else None,
     )
     low = torch.bfloat16 if autocast else weight.dtype
     for runs, rows in _blocks(weight, count):
         x, w = hidden[runs, rows].to(low), weight[runs].to(low)
         block = targets[rows].expand(x.shape[0], -1)[..., None]
-        logits = torch.baddbmm(bias[runs, None].to(low), x, w.mT)
+        logits = product(x, w, bias[runs].to(low))
         if gradient.loss is not None:
             gradient.loss[runs] += _token_losses(logits.to(weight.dtype), block).sum(1)
         if autocast:
@@ -335,13 +336,10 @@ def decoder_gradients(
         else:
             errors = torch.softmax(logits, -1, out=logits)
         errors.scatter_add_(2, block, errors.new_full((), -1.0).expand(block.shape))
-        gradient.bias[runs] += errors.sum(1)
+        _put(gradient.bias[runs], errors.sum(1), first=rows.start == 0)
         errors = errors.to(low)
-        gradient.hidden[runs, rows] = torch.bmm(errors, w)
-        if autocast:
-            gradient.weight[runs] += torch.bmm(errors.mT, x)
-        else:
-            gradient.weight[runs].baddbmm_(errors.mT, x)
+        gradient.hidden[runs, rows] = product(errors, w.mT)
+        _put(gradient.weight[runs], product(x.mT, errors), first=rows.start == 0)
     for tensor in (gradient.hidden, gradient.weight, gradient.bias):
         tensor.mul_(1 / count)
     if gradient.loss is not None:
@@ -349,16 +347,21 @@ def decoder_gradients(
     return gradient
 
 
+def _put(total: Tensor, part: Tensor, *, first: bool) -> None:
+    """Begin or continue a sum over blocks."""
+    (total.copy_ if first else total.add_)(part)
+
+
 def token_losses(
     hidden: Float[Tensor, "run token width"],
-    weight: Float[Tensor, "run vocabulary width"],
+    weight: Float[Tensor, "run width vocabulary"],
     bias: Float[Tensor, "run vocabulary"],
     targets: Int[Tensor, " token"],
 ) -> Float[Tensor, "run token"]:
     """The cross-entropy of each token, a block of logits at a time."""
     result = hidden.new_empty(hidden.shape[:2])
     for runs, rows in _blocks(weight, targets.shape[0]):
-        logits = torch.baddbmm(bias[runs, None], hidden[runs, rows], weight[runs].mT)
+        logits = product(hidden[runs, rows], weight[runs], bias[runs])
         block = targets[rows].expand(logits.shape[0], -1)[..., None]
         result[runs, rows] = _token_losses(logits.to(result.dtype), block)
     return result
@@ -370,7 +373,7 @@ def _token_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _blocks(weight: Tensor, tokens: int) -> Iterator[tuple[slice, slice]]:
     """Runs and tokens whose logits are computed together: run by run on the CPU, all runs on a GPU."""
-    runs, vocabulary, _ = weight.shape
+    runs, _, vocabulary = weight.shape
     together = 1 if weight.device.type == "cpu" else runs
     budget = _BLOCK_BYTES["cpu" if weight.device.type == "cpu" else "cuda"]
     fit = budget // (together * vocabulary * weight.itemsize)
