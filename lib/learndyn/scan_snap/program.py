@@ -16,11 +16,11 @@ from torch import Tensor
 from learndyn.core import ensemble, optim
 from learndyn.core.device import keep_freed_memory, precision
 from learndyn.scan_snap.settings import TrainConfig
-from learndyn.scan_snap.step import CountStep
+from learndyn.scan_snap.step import Block, CountStep, Room
 from learndyn.scan_snap.streams import Slabs, Stream, slabs, stream
 
 #: On a CPU, runs of one task train together only as far as a step's tensors stay in the processor's cache.
-CACHE_BYTES = 6 * 2**20
+CACHE_BYTES = 16 * 2**20
 
 
 class TaskRuns:
@@ -29,6 +29,7 @@ class TaskRuns:
     Args:
         rows: the runs' places in ``config``.
         streams: by task and seed; those that are missing are added.
+        room: memory to compute in, shared with other runs.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class TaskRuns:
         config: TrainConfig,
         rows: Sequence[int],
         streams: dict[tuple[int, int], Stream],
+        room: Room,
         device: torch.device,
     ) -> None:
         self.config, self.device, self.dtype = config, device, precision(config.dtype)
@@ -56,6 +58,7 @@ class TaskRuns:
             residual=config.residual,
             attend_query=config.attend_query,
             merged=zero,
+            room=room,
         )
         self.start_decoder, self.start_attention = self._start(zero)
         self.decoder = [self._decoder_part(block) for block in self.evaluate.blocks]
@@ -77,7 +80,7 @@ class TaskRuns:
         kind = {"device": self.device, "dtype": self.dtype}
         return torch.stack(decoders).to(**kind), torch.stack(attentions).to(**kind)
 
-    def _decoder_part(self, block) -> Float[Tensor, "run group member column"]:
+    def _decoder_part(self, block: Block) -> Float[Tensor, "run group member column"]:
         shape = (len(self.rows), block.groups, block.members, self.evaluate.columns)
         if self.start_decoder is None:
             return torch.zeros(shape, dtype=self.dtype, device=self.device)
@@ -91,7 +94,7 @@ class TaskRuns:
         never[labels] = False
         return torch.cat([labels, never.nonzero()[:, 0]])
 
-    def _attention_part(self, block) -> Float[Tensor, "run group member"]:
+    def _attention_part(self, block: Block) -> Float[Tensor, "run group member"]:
         part = self.start_attention[..., block.tokens]
         if block.groups == 1:
             return part[self.stream_of].contiguous()
@@ -197,12 +200,13 @@ class CountProgram:
         keep_freed_memory()
         self.config, self.device = config, device
         streams: dict[tuple[int, int], Stream] = {}
-        self.parts = [TaskRuns(config, rows, streams, device) for rows in together(config, device)]
+        room = Room()
+        self.parts = [TaskRuns(config, rows, streams, room, device) for rows in together(config, device)]
         self.statuses = ensemble.Statuses(_names(config), strict=strict)
         self.log = ensemble.Logbook(config.runs, config.logged_steps, device)
         self.kept = {step: place for place, step in enumerate(config.kept_steps)}
-        used = [config.tasks[task] for task in set(config.task)]
-        queries, size = max(task.queries for task in used), max(task.vocabulary for task in used)
+        queries = max(task.queries for task in config.tasks)
+        size = max(task.vocabulary for task in config.tasks)
         shape = (config.runs, len(self.kept))
         dtype = precision(config.dtype)
         self.snapshots = {"attention": torch.full((*shape, queries, size), torch.nan, dtype=dtype)}

@@ -9,6 +9,7 @@ Y or its gradient is a batch of small dense products, one for each run and group
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,6 +71,24 @@ class Gradients(NamedTuple):
     attention: list[Tensor]  # for every block [run, attention group, member]
 
 
+class Room:
+    """Memory for what a step computes and nobody keeps: new memory costs more than its use.
+
+    Steps that do not overlap in time share one, which then stays in the processor's cache.
+    """
+
+    def __init__(self) -> None:
+        self._flat: dict[str, Tensor] = {}
+
+    def tensor(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """An uninitialised tensor; what was there under this name is lost."""
+        size = math.prod(shape)
+        flat = self._flat.get(name)
+        if flat is None or flat.numel() < size or flat.dtype != like.dtype:
+            flat = self._flat[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return flat[:size].view(shape)
+
+
 class CountStep:
     """Loss and gradient of the runs of one task (Tian et al. 2023, Lemma 1, in counts).
 
@@ -79,6 +98,7 @@ class CountStep:
     Args:
         normalize, residual, attend_query: as in `TrainConfig`.
         merged: the tokens that are never labels are one column.
+        room: shared with other steps; the gradient of Y is valid until the next one is computed.
     """
 
     def __init__(
@@ -90,14 +110,14 @@ class CountStep:
         residual: bool = False,
         attend_query: bool = False,
         merged: bool = False,
+        room: Room | None = None,
     ) -> None:
         self.task, self.batch_size = task, batch_size
         self.normalize, self.residual, self.attend_query = normalize, residual, attend_query
         self.blocks = blocks(task, query=residual or attend_query)
         self.columns = task.classes + 1 if merged else task.vocabulary
         self.multiplicity = task.vocabulary - task.classes if merged else 1
-        self._logits = torch.empty(0)
-        self._decoder: list[Tensor] = []
+        self.room = Room() if room is None else room
 
     def __call__(self, decoder: list[Tensor], attention: list[Tensor], batch: Slabs) -> Gradients:
         """Loss and gradient.
@@ -136,11 +156,11 @@ class CountStep:
             .reshape(runs, classes, 1, each.shape[2])
             for each in attention
         ]
-        logits = batch.log_counts + torch.cat(z, -1)[..., : batch.log_counts.shape[-1]]
-        if len(self.blocks) and self.blocks[-1].support.stop > self.task.support:
-            own = z[-1] if self.attend_query else torch.full_like(z[-1], -torch.inf)
-            logits = torch.cat([logits, own.expand(*logits.shape[:-1], 1)], -1)
-        return torch.softmax(logits, -1)
+        log_counts = batch.log_counts
+        if self.residual or self.attend_query:
+            once_or_never = 0.0 if self.attend_query else -torch.inf
+            log_counts = torch.nn.functional.pad(log_counts, (0, 1), value=once_or_never)
+        return torch.softmax(log_counts + torch.cat(z, -1), -1)
 
     def _rows(self, block: Block, f: Float[Tensor, "run next sample support"]) -> tuple[int, int]:
         runs, classes, samples = f.shape[:3]
@@ -152,13 +172,14 @@ class CountStep:
         """Mean loss, and α minus the label, columns that stand for several tokens counted together."""
         runs, classes, samples = decoder[0].shape[0], self.task.classes, batch.real.shape[2]
         shape = (runs, classes, samples, self.columns)
-        logits = self._buffer(shape, decoder[0])
+        logits = self.room.tensor("logits", shape, decoder[0])
+        error = self.room.tensor("error", shape, decoder[0])
         for place, (x, y) in enumerate(zip(inputs, decoder, strict=True)):
             rows = logits.view(*x.shape[:2], self.columns)
             torch.baddbmm(rows, x, y.flatten(0, 1), beta=1 if place else 0, out=rows)
         if self.multiplicity > 1:
             logits[..., classes:] += math.log(self.multiplicity)
-        error = torch.softmax(logits, -1)
+        torch.softmax(logits, -1, out=error)
         label = error.diagonal(dim1=1, dim2=3)  # [run, sample, next]: the column of class n is n
         right = label.clone()
         # 1 − α of the label as the sum of the others, which does not cancel.
@@ -180,15 +201,14 @@ class CountStep:
         return torch.cat([part.view(*f.shape[:3], -1) for part in parts], -1)
 
     def _decoder_gradient(self, inputs: list[Tensor], error: Tensor, decoder: list[Tensor]) -> list[Tensor]:
-        if [each.shape for each in self._decoder] != [y.shape for y in decoder]:
-            self._decoder = [torch.empty_like(y) for y in decoder]
-        for x, gradient in zip(inputs, self._decoder, strict=True):
+        gradients = [self.room.tensor(f"decoder {place}", y.shape, y) for place, y in enumerate(decoder)]
+        for x, gradient in zip(inputs, gradients, strict=True):
             target = gradient.view(-1, *gradient.shape[2:])
             rows = error.view(*x.shape[:2], self.columns)
             torch.baddbmm(target, x.mT, rows, beta=0, alpha=1 / self.batch_size, out=target)
             if self.multiplicity > 1:
                 gradient[..., self.task.classes :] /= self.multiplicity
-        return self._decoder
+        return gradients
 
     def _attention_gradient(self, pull: Float[Tensor, "run next sample support"]) -> list[Tensor]:
         by_class = pull.sum(2) / self.batch_size
@@ -198,10 +218,3 @@ class CountStep:
             part = by_class[..., block.support]
             gradients.append(part.reshape(len(part), groups, -1, block.members).sum(2))
         return gradients
-
-    def _buffer(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Room for logits, kept from step to step: to get it anew costs a third of a small step."""
-        size = torch.Size(shape).numel()
-        if self._logits.numel() < size or self._logits.dtype != like.dtype:
-            self._logits = torch.empty(size, dtype=like.dtype, device=like.device)
-        return self._logits[:size].view(shape)

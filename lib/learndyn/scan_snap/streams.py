@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class Samples(NamedTuple):
     counts: Int[np.ndarray, "sample support"]  # of the contextual tokens, in the order of `support_tokens`
 
 
+@runtime_checkable
 class Stream(Protocol):
     """Initial parameters and batches of one task and seed."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,13 @@ from learndyn.core import ensemble, records
 from learndyn.core.device import pick_device, tf32
 from learndyn.scan_snap.program import CountProgram, bytes_per_run
 from learndyn.scan_snap.settings import PRESETS, TrainConfig, grid
+
+_SAME_AXES: dict[str, Any] = {
+    "data_vars": "minimal",
+    "coords": "minimal",
+    "compat": "override",
+    "join": "override",
+}
 
 __all__ = ["PRESETS", "TrainConfig", "attention_of", "grid", "train"]
 
@@ -58,7 +66,6 @@ def train(
     target = pick_device(str(device))
     largest = max(bytes_per_run(config, task) for task in set(config.task))
     plan = ensemble.chunks(config.runs, largest, max_memory)
-    identity = json.dumps({"config": config.model_dump(mode="json")}, sort_keys=True)
     parts = []
     with tf32(False), ensemble.progress_bar(config.steps * len(plan), show=progress) as bar:
         for chunk in plan:
@@ -69,11 +76,11 @@ def train(
                 logged=config.logged_steps,
                 checkpoint=ensemble.chunk_path(checkpoint, chunk, config.runs),
                 checkpoint_every=checkpoint_every,
-                identity=identity,
+                identity=json.dumps({"config": program.config.to_json(), "device": target.type}),
                 bar=bar,
             )
             parts.append(_dataset(program))
-    dataset = parts[0] if len(parts) == 1 else xr.concat(parts, "run", join="outer")
+    dataset = parts[0] if len(parts) == 1 else xr.concat(parts, "run", **_SAME_AXES)
     return dataset.assign_attrs(records.provenance(config, target, time.perf_counter() - started))
 
 
