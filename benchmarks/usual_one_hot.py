@@ -1,10 +1,10 @@
 """The one-layer decoder one writes first: one-hot sequences, two linear layers, autograd, torch.optim.SGD.
 
-It is the baseline of the Scan & Snap benchmarks, in two variants. The plain one applies the attention's linear
-layer to every token and takes the products with the query then, as attention is written. The careful one picks
-the query's row of the weights first, which saves the largest product. In both, one-hot rows are gathered from a
-unit matrix, and nothing is evaluated or logged. Batches are drawn as a script does it, a class and
-`torch.multinomial` for each sample, from generators of their own. Both must have the published losses
+It is the baseline of the Scan & Snap benchmarks, in two variants. The plain one applies the attention's
+linear layer to every token and takes the products with the query then, as attention is written. The careful
+one picks the query's row of the weights first, which saves the largest product. In both, one-hot rows are
+gathered from a unit matrix, and nothing is evaluated or logged. Batches are drawn as a script does, a class
+and `torch.multinomial` for each sample, from generators of their own. Both must have the published losses
 (tests/benchmarks). They use nothing of the library.
 """
 
