@@ -50,6 +50,7 @@ sweep: $(READY)
 bench: $(READY)
 	@$(BIN)/python benchmarks/cogo.py
 	@$(BIN)/python benchmarks/stepwise.py
+	@$(BIN)/python benchmarks/scan_snap.py
 
 environment: $(READY)
 
