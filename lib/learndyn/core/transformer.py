@@ -43,20 +43,26 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class DropoutMasks:
-    """What a step multiplies by: 0, or 1/(1 − rate) where it keeps.
+class LayerMasks:
+    """What dropout multiplies by in a layer: 0, or 1/(1 − rate) where it keeps.
 
     Attributes:
-        embedding: ``[run, token, width]``.
-        attention: one for each layer, ``[run·column·head, query_position, key_position]``.
-        attention_branch, hidden, hidden_branch: one for each layer, ``[run, token, width or hidden unit]``.
+        attention: ``[run·column·head, query_position, key_position]``.
+        attention_branch, hidden, hidden_branch: ``[run, token, width or hidden unit]``.
     """
 
+    attention: Tensor
+    attention_branch: Tensor
+    hidden: Tensor
+    hidden_branch: Tensor
+
+
+@dataclass(frozen=True)
+class DropoutMasks:
+    """All masks of a step; ``embedding`` is ``[run, token, width]``."""
+
     embedding: Tensor
-    attention: list[Tensor]
-    attention_branch: list[Tensor]
-    hidden: list[Tensor]
-    hidden_branch: list[Tensor]
+    layers: list[LayerMasks]
 
 
 @dataclass(frozen=True)
@@ -171,18 +177,16 @@ class Dropout:
         runs, tokens, d = len(self._threshold), columns * length, architecture.width
         attention, hidden = architecture.heads * tokens * length, tokens * architecture.hidden_size
         sizes = [tokens * d, *[attention, tokens * d, hidden, tokens * d] * architecture.layers]
-        parts = self._draw(step, sum(sizes)).split(sizes, 1)
-        wide = [part.view(runs, tokens, -1) for part in parts]
-        return DropoutMasks(
-            wide[0],
-            [
-                part.view(-1, length, length) if runs == 1 else part.reshape(-1, length, length)
-                for part in parts[1::4]
-            ],
-            wide[2::4],
-            wide[3::4],
-            wide[4::4],
-        )
+        embedding, *parts = self._draw(step, sum(sizes)).split(sizes, 1)
+
+        def by_token(part: Tensor) -> Tensor:
+            return part.view(runs, tokens, -1)
+
+        layers = [
+            LayerMasks(weights.reshape(-1, length, length), by_token(mixed), by_token(units), by_token(out))
+            for weights, mixed, units, out in zip(*(parts[i::4] for i in range(4)), strict=True)
+        ]
+        return DropoutMasks(by_token(embedding), layers)
 
     def _draw(self, step: int, size: int) -> Float[Tensor, "run draw"]:
         words = [
@@ -236,24 +240,26 @@ def encode(
     runs, tokens, d = embedded.shape
     positions = sinusoidal_positions(length, d, embedded.dtype, embedded.device)
     x = torch.add(positions, embedded.view(runs, -1, length, d), alpha=math.sqrt(d)).view(runs, tokens, d)
-    if masks is not None:
-        x = x * masks.embedding
+    x = _dropped(x, masks.embedding if masks else None)
     for layer in range(architecture.layers):
-        own = {
-            name.removeprefix(f"{layer}."): p
-            for name, p in parameters.items()
-            if name.startswith(f"{layer}.")
-        }
-        mixed = _attend(
-            own, x, architecture.heads, length, None if masks is None else masks.attention[layer], weights
-        )
-        x = _norm(own, "attention_norm", _add(x, mixed, masks and masks.attention_branch[layer]))
-        hidden = torch.relu(_linear(own, "hidden_in", x))
-        if masks is not None:
-            hidden = hidden * masks.hidden[layer]
-        out = _linear(own, "hidden_out", hidden)
-        x = _norm(own, "hidden_norm", _add(x, out, masks and masks.hidden_branch[layer]))
+        own = {n.removeprefix(f"{layer}."): p for n, p in parameters.items() if n.startswith(f"{layer}.")}
+        x = _layer(own, x, architecture.heads, length, masks.layers[layer] if masks else None, weights)
     return x
+
+
+def _layer(
+    parameters: Parameters,
+    x: Tensor,
+    heads: int,
+    length: int,
+    masks: LayerMasks | None,
+    weights: list[Tensor] | None,
+) -> Tensor:
+    mixed = _attend(parameters, x, heads, length, masks.attention if masks else None, weights)
+    x = _norm(parameters, "attention_norm", _add(x, mixed, masks.attention_branch if masks else None))
+    hidden = _dropped(torch.relu(_linear(parameters, "hidden_in", x)), masks.hidden if masks else None)
+    out = _linear(parameters, "hidden_out", hidden)
+    return _norm(parameters, "hidden_norm", _add(x, out, masks.hidden_branch if masks else None))
 
 
 def _linear(parameters: Parameters, name: str, x: Tensor) -> Tensor:
@@ -263,6 +269,10 @@ def _linear(parameters: Parameters, name: str, x: Tensor) -> Tensor:
 def _norm(parameters: Parameters, name: str, x: Tensor) -> Tensor:
     normed = functional.layer_norm(x, x.shape[-1:])
     return torch.addcmul(parameters[f"{name}.bias"][:, None], normed, parameters[f"{name}.weight"][:, None])
+
+
+def _dropped(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
 
 
 def _add(x: Tensor, branch: Tensor, mask: Tensor | None) -> Tensor:
@@ -291,9 +301,7 @@ def _attend(
     attention = torch.softmax(scores, -1, dtype=x.dtype)
     if weights is not None:
         weights.append(attention.view(runs, columns, heads, length, length))
-    if mask is not None:
-        attention = attention * mask
-    mixed = torch.bmm(attention.to(values.dtype), values)
+    mixed = torch.bmm(_dropped(attention, mask), values)
     if heads > 1:
         mixed = mixed.view(runs * columns, heads, length, size).transpose(1, 2)
     return _linear(parameters, "attention_out", mixed.reshape(runs, tokens, d))
@@ -311,7 +319,8 @@ def decoder_gradients(
     """Gradients of the mean cross-entropy of logits h W + b, written out: with g = (softmax − 1_target)/N
     they are g Wᵀ, hᵀ g and Σ g.
 
-    One block of logits at a time, which the softmax overwrites. The loss itself costs one more pass.
+    One block of logits at a time, which on the CPU the softmax overwrites. The loss itself costs one more
+    pass.
 
     Args:
         losses: compute the losses too.
@@ -325,16 +334,14 @@ def decoder_gradients(
         hidden.new_zeros(hidden.shape[0]) if losses else None,
     )
     low = torch.bfloat16 if autocast else weight.dtype
+    in_place = not autocast and weight.device.type == "cpu"
     for runs, rows in _blocks(weight, count):
         x, w = hidden[runs, rows].to(low), weight[runs].to(low)
         block = targets[rows].expand(x.shape[0], -1)[..., None]
         logits = product(x, w, bias[runs].to(low))
         if gradient.loss is not None:
             gradient.loss[runs] += _token_losses(logits.to(weight.dtype), block).sum(1)
-        if autocast:
-            errors = torch.softmax(logits, -1, dtype=weight.dtype)
-        else:
-            errors = torch.softmax(logits, -1, out=logits)
+        errors = torch.softmax(logits, -1, dtype=weight.dtype, out=logits if in_place else None)
         errors.scatter_add_(2, block, errors.new_full((), -1.0).expand(block.shape))
         _put(gradient.bias[runs], errors.sum(1), first=rows.start == 0)
         errors = errors.to(low)
