@@ -81,3 +81,21 @@ def test_other_random_numbers_agree_within_their_spread(place):
     )
     error = np.sqrt(entropy.var(-1, ddof=1) / 12 + theirs.distinct_entropy_std**2 / 10)
     assert (np.abs(entropy.mean(-1) - theirs.distinct_entropy) < 3.5 * error + 0.005).all()
+
+
+def test_seeds_of_figures_4_and_5():
+    """The five settings over seeds 1 to 10: entropy on distinct tokens and loss at step 2."""
+    reference = published.figures_4_5_seeds()
+    for name, settings, axes in (
+        ("figure_4", ["figure4_left", "figure4_right"], {"rate_ratios": (1, 10)}),
+        ("figure_5", ["figure5_a", "figure5_b", "figure5_c"], {"attention_rates": (0.1, 0.5, 1)}),
+    ):
+        config = grid(PRESETS[name].select([0]), seeds=range(1, 11), **axes)
+        result = train(config)
+        z = attention_of(result, config).isel(snapshot=-1).values.astype(np.float64)
+        entropy = _entropy(config.tasks[0], z).reshape(-1, 10)
+        theirs = reference.sel(setting=settings)
+        np.testing.assert_allclose(entropy.mean(-1), theirs.distinct_entropy, atol=2e-4)
+        np.testing.assert_allclose(entropy.std(-1, ddof=1), theirs.distinct_entropy_std, atol=2e-4)
+        loss = result.loss.sel(step=2).values.reshape(-1, 10)
+        np.testing.assert_allclose(loss.mean(-1), theirs.loss_at_2, atol=6e-5)

@@ -235,6 +235,14 @@ def test_resumed_after_a_divergence(tmp_path, monkeypatch):
     xr.testing.assert_equal(train(WILD, checkpoint=file), train(WILD))
 
 
+def test_a_large_loss_is_no_divergence():
+    """The α of the label is far below the smallest number of single precision."""
+    config = WILD.select([0]).replace(attention_rate=1e-3, rate_ratio=1e6, batch_size=1, steps=6)
+    single, double = train(config), train(config.replace(dtype="float64"))
+    assert (double.loss > 200).any()
+    np.testing.assert_allclose(single.loss, double.loss, rtol=1e-3, atol=1e-30)
+
+
 def test_all_runs_may_diverge():
     result = train(WILD.select([1]))
     assert result.status_code.item() == ensemble.RunCode.DIVERGED

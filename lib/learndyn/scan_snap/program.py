@@ -110,16 +110,16 @@ class TaskRuns:
             return drawn
         return Slabs(drawn.log_counts[self.stream_of], drawn.real[self.stream_of])
 
-    def advance(
-        self, step: int, *, speed: bool
-    ) -> tuple[Float[Tensor, " run"], Float[Tensor, " run"] | None]:
-        """One step; the loss before it, and ‖Z_{t+1} − Z_t‖_F."""
-        gradients = self.evaluate(self.decoder, self.attention, self.batch(step))
-        before = [part.clone() for part in self.attention] if speed else []
+    def advance(self, step: int, *, logged: bool) -> dict[str, Float[Tensor, " run"]]:
+        """One step; if it is logged, the loss before it and ‖Z_{t+1} − Z_t‖_F."""
+        gradients = self.evaluate(self.decoder, self.attention, self.batch(step), loss=logged)
+        before = [part.clone() for part in self.attention] if logged else []
         self.optimizers[0].step(gradients.decoder)
         self.optimizers[1].step(gradients.attention)
-        squares = [(now - old).square().sum((1, 2)) for now, old in zip(self.attention, before, strict=speed)]
-        return gradients.loss, torch.stack(squares).sum(0).sqrt() if speed else None
+        if not logged:
+            return {}
+        moves = [(now - old).flatten(1) for now, old in zip(self.attention, before, strict=True)]
+        return {"loss": gradients.loss, "attention_speed": torch.cat(moves, 1).norm(dim=1)}
 
     def loss(self, step: int) -> Float[Tensor, " run"]:
         """The loss on the batch of a step."""
@@ -218,16 +218,15 @@ class CountProgram:
         """One step; log and snapshots take the state before it."""
         self._snapshot(step)
         for part in self._active():
-            loss, speed = part.advance(step, speed=logged)
-            if logged:
-                self.log.record(step, part.rows, loss=loss, attention_speed=speed)
+            self.log.record(step, part.rows, **part.advance(step, logged=logged))
 
     def finish(self, step: int) -> None:
         """Log and keep the state at the end."""
         if not self.maintain(step):
             return
         for part in self._active():
-            self.log.record(step, part.rows, loss=part.loss(step))
+            loss = part.loss(step)
+            self.log.record(step, part.rows, loss=loss, attention_speed=torch.full_like(loss, torch.nan))
         self._watch(step + 1)
         self._snapshot(step)
 

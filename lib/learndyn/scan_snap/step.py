@@ -64,9 +64,9 @@ def blocks(task: TaskConfig, *, query: bool) -> tuple[Block, ...]:
 
 
 class Gradients(NamedTuple):
-    """Of the mean loss of a batch, and that loss."""
+    """Of the mean loss of a batch, and that loss if it was asked for."""
 
-    loss: Float[Tensor, " run"]
+    loss: Float[Tensor, " run"] | None
     decoder: list[Tensor]  # for every block [run, group, member, column]
     attention: list[Tensor]  # for every block [run, attention group, member]
 
@@ -119,8 +119,10 @@ class CountStep:
         self.multiplicity = task.vocabulary - task.classes if merged else 1
         self.room = Room() if room is None else room
 
-    def __call__(self, decoder: list[Tensor], attention: list[Tensor], batch: Slabs) -> Gradients:
-        """Loss and gradient.
+    def __call__(
+        self, decoder: list[Tensor], attention: list[Tensor], batch: Slabs, *, loss: bool = True
+    ) -> Gradients:
+        """Gradient, and loss where it is wanted.
 
         Args:
             decoder: Y of every block, ``[run, group, member, column]``.
@@ -139,13 +141,15 @@ class CountStep:
         inputs = [
             f[..., block.support].reshape(*self._rows(block, f), block.members) for block in self.blocks
         ]
-        loss, error = self._errors(inputs, decoder, batch)
+        losses, error = self._errors(inputs, decoder, batch, loss=loss)
         signal = self._signal(error, decoder, f)
         if self.normalize:
             signal = signal - f * (f * signal).sum(-1, keepdim=True)
         signal = signal * scale
         pull = c * (signal - (c * signal).sum(-1, keepdim=True))
-        return Gradients(loss, self._decoder_gradient(inputs, error, decoder), self._attention_gradient(pull))
+        return Gradients(
+            losses, self._decoder_gradient(inputs, error, decoder), self._attention_gradient(pull)
+        )
 
     def _weights(self, attention: list[Tensor], batch: Slabs) -> Float[Tensor, "run next sample support"]:
         """Attention of a sample on the tokens of its class, all positions of a token together."""
@@ -167,8 +171,8 @@ class CountStep:
         return runs * block.groups, classes // block.groups * samples
 
     def _errors(
-        self, inputs: list[Tensor], decoder: list[Tensor], batch: Slabs
-    ) -> tuple[Float[Tensor, " run"], Float[Tensor, "run next sample column"]]:
+        self, inputs: list[Tensor], decoder: list[Tensor], batch: Slabs, *, loss: bool
+    ) -> tuple[Float[Tensor, " run"] | None, Float[Tensor, "run next sample column"]]:
         """Mean loss, and α minus the label, columns that stand for several tokens counted together."""
         runs, classes, samples = decoder[0].shape[0], self.task.classes, batch.real.shape[2]
         shape = (runs, classes, samples, self.columns)
@@ -181,14 +185,17 @@ class CountStep:
             logits[..., classes:] += math.log(self.multiplicity)
         torch.softmax(logits, -1, out=error)
         label = error.diagonal(dim1=1, dim2=3)  # [run, sample, next]: the column of class n is n
-        right = label.clone()
+        # ln Σ exp from the largest logit and its α, as the α of the label may underflow.
+        total = logits.amax(-1) - error.amax(-1).log() if loss else None
         # 1 − α of the label as the sum of the others, which does not cancel.
         label.zero_()
         wrong = error.sum(-1).mT
         label.copy_(-wrong)
-        losses = torch.where(wrong < 0.5, -torch.log1p(-wrong), -right.log())
-        loss = (losses * batch.real[..., 0].mT).sum((1, 2)) / self.batch_size
-        return loss, error
+        if total is None:
+            return None, error
+        far = total.mT - logits.diagonal(dim1=1, dim2=3)
+        losses = torch.where(wrong < 0.5, -torch.log1p(-wrong), far) * batch.real[..., 0].mT
+        return losses.sum((1, 2)) / self.batch_size, error
 
     def _signal(
         self, error: Tensor, decoder: list[Tensor], f: Float[Tensor, "run next sample support"]
