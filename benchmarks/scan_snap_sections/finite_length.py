@@ -138,7 +138,7 @@ def _in_full(config: TrainConfig, runs: dict[TaskConfig, int], ours: float) -> N
     for task, number in runs.items():
         trainer = usual(config, task, careful=False)
         total += number * clock(trainer.step, config.steps)
-    note(f"one whole one-hot run, plain, of each task, for {config.runs} runs: {total:.0f} s")
+    note(f"one whole one-hot run, plain, of each task, for {config.runs} runs: {total:.3g} s")
     verdict("  one-hot runs, plain / one program", Spread(*[total / ours] * 3), at_least=10)
 
 
