@@ -18,7 +18,7 @@ from learndyn.core.text import LanguageData
 from learndyn.core.text_settings import TextConfig
 
 #: Tokens that are evaluated together, on the CPU and on a GPU.
-_EVALUATED_TOKENS = {"cpu": 1400, "cuda": 2**16}
+_EVALUATED_TOKENS = {"cpu": 1400, "cuda": 2**12}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class TextConfig(EnsembleConfig):
     batches of 35 positions. The batch's columns are those of the data.
 
     Per run are ``seed``, ``learning_rate`` (constant), ``hidden_rate_factor`` (what it is multiplied by for
-    the ReLU networks), ``dropout``, ``momentum`` (used by sgd) and ``weight_decay`` (L2, or decoupled with
+    the ReLU networks; 1 makes one rate), ``dropout``, ``momentum`` (used by sgd) and ``weight_decay`` (L2, or decoupled with
     adamw). ``clip_norm`` None does not clip. With ``reset_moments`` the optimiser starts anew, without its
     moments, whenever the training text does. ``identical_layers``: all layers start as copies of one, as
     `torch.nn.TransformerEncoder` makes them.
