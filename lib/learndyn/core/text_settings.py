@@ -20,16 +20,16 @@ class TextConfig(EnsembleConfig):
     batches of 35 positions. The batch's columns are those of the data.
 
     Per run are ``seed``, ``learning_rate`` (constant), ``hidden_rate_factor`` (what it is multiplied by for
-    the ReLU networks; 1 makes one rate), ``dropout``, ``momentum`` (used by sgd) and ``weight_decay`` (L2, or decoupled with
-    adamw). ``clip_norm`` None does not clip. With ``reset_moments`` the optimiser starts anew, without its
-    moments, whenever the training text does. ``identical_layers``: all layers start as copies of one, as
-    `torch.nn.TransformerEncoder` makes them.
+    the ReLU networks; 1 makes one rate), ``dropout``, ``momentum`` (used by sgd) and ``weight_decay`` (L2, or
+    decoupled with adamw). ``clip_norm`` None does not clip. With ``reset_moments`` the optimiser starts anew,
+    without its moments, whenever the training text does. ``identical_layers``: all layers start as copies of
+    one, as `torch.nn.TransformerEncoder` makes them.
 
     The minibatch's loss is logged every ``log_every`` steps and at the end; validation loss and attention
     entropies at ``evaluation_steps``, on the ``validation_windows`` of these numbers (none: on all); the
     attention maps of column 0 of the training text's window ``map_window`` at ``snapshot_steps``. All are
     taken *before* the step, so that ``steps`` is the end. With ``autocast`` "bfloat16" the matrix products
-    of training compute in bfloat16, and what stays in float32 may use TF32; evaluation stays in float32.
+    of training compute in bfloat16; on a GPU those that stay in float32, evaluation's too, may use TF32.
     """
 
     PER_RUN: ClassVar[tuple[str, ...]] = (
