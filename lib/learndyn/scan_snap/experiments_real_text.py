@@ -1,0 +1,195 @@
+"""The trainings of the notebook "Real text", and the numbers of its attention maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from learndyn.core import records
+from learndyn.core.corpora import corpus
+from learndyn.core.device import pick_device
+from learndyn.core.text import LanguageData, language_data
+from learndyn.core.text_settings import TextConfig
+from learndyn.core.text_training import train
+from learndyn.scan_snap import experiments_real_text_words as text_words
+from learndyn.scan_snap.settings_real_text import RealText
+
+#: A row has a winner if one key has more than half of it, and is decided if one has more than this.
+DECIDED = 0.95
+
+
+def load(settings: RealText, text: str, vocabulary_size: int | None) -> LanguageData:
+    """A text with its most frequent words, or all of them (None).
+
+    Raises:
+        DataError, TextError: no such text, or fewer words than asked for.
+    """
+    directory = settings.directory or None
+    lines = corpus(text, directory if text.startswith("wikitext") else None, progress=settings.progress)
+    return language_data(lines, vocabulary_size)
+
+
+# --- maps ---
+
+
+def map_statistics(maps: xr.DataArray) -> xr.Dataset:
+    """What Figure 7 shows, in numbers, of maps ``[…, query_position, key_position]``.
+
+    ``entropy``: mean over the rows, nats, rows as they are. ``row_maximum``: mean of the rows' largest
+    weights. ``decided``: share of the rows with a weight above 0.95. ``won``: rows, and ``key_columns``:
+    columns, that hold a weight above 0.5. A vertical stripe is a column that wins many rows.
+    """
+    rows, keys = "query_position", "key_position"
+    top = maps.max(keys)
+    logs = np.log(maps.where(maps > 0, 1.0))
+    wins = maps > 0.5
+    return xr.Dataset(
+        {
+            "entropy": -(maps * logs).sum(keys).mean(rows),
+            "row_maximum": top.mean(rows),
+            "decided": (top > DECIDED).mean(rows),
+            "won": wins.any(keys).sum(rows),
+            "key_columns": wins.any(rows).sum(keys),
+        }
+    )
+
+
+def kept_winners(maps: xr.DataArray, step: str) -> xr.DataArray:
+    """Share of the rows whose strongest key is still the same at the next of the steps along ``step``.
+
+    The first row sees one key only and is left out. The coordinate is the later step.
+    """
+    strongest = maps.isel(query_position=slice(1, None)).argmax("key_position")
+    later, earlier = strongest.isel({step: slice(1, None)}), strongest.isel({step: slice(None, -1)})
+    return (later == earlier.assign_coords({step: later[step]})).mean("query_position")
+
+
+def random_key_columns(rows: int) -> float:
+    """How many key columns would hold a winner if each row had one, drawn from its visible keys: (T + 1)/2.
+
+    Column j (from 0) is missed by all rows with probability ∏_{i≥j} i/(i+1) = j/T.
+    """
+    return (rows + 1) / 2
+
+
+# --- runs ---
+
+
+def measure(
+    config: TextConfig, data: LanguageData, settings: RealText, checkpoint: Path | None = None
+) -> xr.Dataset:
+    """Train with the probes, and add what they say about words to the dataset of `train`.
+
+    Further variables: ``gain`` (run, evaluation, token), ln of received over expected, both as shares;
+    ``gain_by_frequency`` (…, frequency_bin) and ``gain_by_specificity`` (…, third), of all words in a bin
+    together; ``specificity_correlation``: rank correlation of gain and specificity at equal frequency;
+    ``specific_frequency_correlation``: of gain and frequency among the most specific third. The words'
+    table (`words`) is over ``token``.
+    """
+    run = train(
+        config,
+        data,
+        device=settings.device,
+        checkpoint=checkpoint,
+        measures=text_words.probes(data, config, settings.probe_windows, pick_device(settings.device)),
+        progress=settings.progress,
+    )
+    table = text_words.words(data, config.window_length, settings.probe_windows)
+    found = text_words.gains(run["received"], table)
+    coords = {"place": list(text_words.PLACES), "compared": list(text_words.COMPARED)}
+    return run.merge(table).assign_coords(coords).assign(found).assign_attrs(run.attrs)
+
+
+# --- archived runs ---
+
+_ARCHIVED_TEXT = ("topics", 2000)
+_CURVE = (0, 25, 50, 75, 100, 150, 200, *range(300, 1501, 100))
+_MODEL = TextConfig(width=128, hidden_size=128, evaluation_steps=_CURVE, map_window=50)
+
+#: The archived runs under ``results/scan_snap``, on help pages of Python with their 2000 most frequent words.
+ARCHIVED = {
+    "figure10": _MODEL.replace(
+        hidden_rate_factor=1.0,
+        learning_rate=[rate for rate in range(1, 6) for _ in range(5)],
+        seed=[*range(5)] * 5,
+        snapshot_steps=(0, 100, 200, 300, 500, 750, 1000, 1250, 1500),
+    ),
+    "figure10_slow": _MODEL.replace(
+        hidden_rate_factor=1.0,
+        learning_rate=1.0,
+        seed=(0, 1),
+        steps=7500,
+        evaluation_steps=(*_CURVE, *range(2000, 7501, 500)),
+    ),
+    "figure7_deep": _MODEL.replace(
+        layers=3,
+        steps=3000,
+        evaluation_steps=(*_CURVE, 2000, 2500, 3000),
+        snapshot_steps=(0, 500, 1000, 1500, 2000, 2500, 3000),
+    ),
+}
+
+
+def make_archive(name: str, path: Path | str, settings: RealText, checkpoint: Path | None = None) -> None:
+    """Train what ``ARCHIVED`` names and save it, without the words' own gains and with maps of one seed.
+
+    On one core the three take about 10, 4 and 2 minutes.
+    """
+    config = ARCHIVED[name]
+    run = measure(config, load(settings, *_ARCHIVED_TEXT), settings, checkpoint)
+    run = run.drop_dims("token")
+    if "maps" in run:
+        others = run["seed"] != run["seed"][0]
+        run["maps"] = run["maps"].where(~others)
+        run = run.merge(map_statistics(run["maps"]))
+    for variable in run.data_vars.values():
+        if variable.dtype.kind == "f":
+            variable.encoding = {"zlib": True, "dtype": "float32"}
+    records.save(run, path)
+
+
+def read_archive(path: str) -> xr.Dataset:
+    """An archived ensemble; a relative path is looked for in the working folder and in each above it.
+
+    Raises:
+        RecordError: there is no such file, or it holds something else.
+    """
+    here = Path.cwd()
+    found = [folder / path for folder in (here, *here.parents) if (folder / path).is_file()]
+    if not found:
+        raise records.RecordError(
+            f"there is no file {path} in {here} or any folder above it; give another path"
+        )
+    data = records.load(found[0])
+    if "attention_entropy" not in data:
+        raise records.RecordError(f"{path} has no attention_entropy; give an archive of this chapter's texts")
+    return data
+
+
+def deep_run(settings: RealText, data: LanguageData) -> xr.Dataset:
+    """The run with more layers: trained here if it has steps, else read from its archive."""
+    if settings.deep_steps:
+        return measure(settings.deep, data, settings).drop_dims("token")
+    return read_archive(settings.deep_archive)
+
+
+def by_rate(runs: xr.Dataset) -> xr.Dataset:
+    """Entropies of an ensemble by rate, over (rate, evaluation): ``mean`` and ``std`` over its seeds."""
+    entropy = runs["attention_entropy"].isel(layer=0).rename(learning_rate="rate")
+    groups = entropy.groupby("rate")
+    return xr.Dataset({"mean": groups.mean("run"), "std": groups.std("run", ddof=1)})
+
+
+def entropy_table(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """Attention entropy at the end by rate (row), mean ± std over seeds, of several ensembles (columns)."""
+    columns = {}
+    for name, run in runs.items():
+        end = by_rate(run).isel(evaluation=-1)
+        pairs = zip(end["mean"].values, end["std"].values, strict=True)
+        texts = [f"{mean:.2f} ± {std:.2f}" for mean, std in pairs]
+        columns[name] = pd.Series(texts, index=end["rate"].values)
+    return pd.DataFrame(columns).rename_axis("learning rate").reset_index()
