@@ -129,6 +129,13 @@ def test_published_numbers_and_a_task_without_common_tokens_follow_autograd():
     _assert_follows_autograd(config)
 
 
+@pytest.mark.parametrize("initialisation", ["zero", "uniform"])
+def test_one_run_of_one_query_follows_autograd(initialisation):
+    # Axes of length one, which torch strides as it likes.
+    config = SMALL.replace(tasks=(NO_COMMON,), task=0, initialisation=initialisation)
+    _assert_follows_autograd(config.select([0]))
+
+
 def test_an_option_changes_the_outcome():
     base = SMALL.select([1])
     outcomes = [

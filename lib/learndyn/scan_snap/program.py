@@ -133,9 +133,8 @@ class TaskRuns:
             if block.groups == 1:
                 full[..., block.tokens] = part
                 continue
-            sets = full[..., block.tokens].unflatten(-1, (queries, -1))
+            sets = full[..., block.tokens].unflatten(-1, (queries, -1))  # a view
             sets.diagonal(dim1=1, dim2=2).copy_(part.view(len(part), queries, -1).mT)
-            full[..., block.tokens] = sets.flatten(-2)
         return full
 
     def full_decoder(self) -> Float[Tensor, "run token token"]:
