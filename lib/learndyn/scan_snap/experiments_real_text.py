@@ -88,7 +88,7 @@ def measure(
     ``gain_by_frequency`` (…, frequency_bin) and ``gain_by_specificity`` (…, third), of all words in a bin
     together; ``specificity_correlation``: rank correlation of gain and specificity at equal frequency;
     ``specific_frequency_correlation``: of gain and frequency among the most specific third. The words'
-    table (`words`) is over ``token``.
+    table (`experiments_real_text_words.words`) is over ``token``, and ``key_word`` names the maps' keys.
     """
     run = train(
         config,
@@ -101,6 +101,9 @@ def measure(
     table = text_words.words(data, config.window_length, settings.probe_windows)
     found = text_words.gains(run["received"], table)
     coords = {"place": list(text_words.PLACES), "compared": list(text_words.COMPARED)}
+    if config.snapshot_steps:
+        shown, _ = data.train.window(config.map_window, config.window_length)
+        coords["key_word"] = ("key_position", data.vocabulary.decode(shown[0]))
     return run.merge(table).assign_coords(coords).assign(found).assign_attrs(run.attrs)
 
 
