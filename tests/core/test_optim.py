@@ -83,6 +83,10 @@ CASES = {
             dampening=[0.3, 0.2, 0.1][r],
         ),
     ),
+    "plain_sgd": (
+        lambda dtype: _batched(optim.PlainSGD, dtype, lr=LR),
+        lambda dtype, r: _torch(torch.optim.SGD, dtype, r, lr=LR[r]),
+    ),
     "nesterov": (
         lambda dtype: _batched(
             optim.BatchedSGD, dtype, lr=LR, weight_decay=DECAY, momentum=[0.3, 0.5, 0.9], nesterov=True
@@ -115,11 +119,37 @@ def test_every_step_is_torchs(name, dtype, tolerance):
         (optim.BatchedAdam, torch.optim.Adam),
         (optim.BatchedAdamW, torch.optim.AdamW),
         (optim.BatchedSGD, torch.optim.SGD),
+        (optim.PlainSGD, torch.optim.SGD),
     ],
 )
 def test_defaults_are_torchs(ours, theirs):
     single = _torch(theirs, torch.float64, 1)
     torch.testing.assert_close(_batched(ours, torch.float64)[1], single, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("momentum", [(0.0,) * RUNS, (0.0, 0.5, 0.9)])
+@pytest.mark.parametrize("decay", [(0.0,) * RUNS, (0.0, 1e-3, 0.1)])
+def test_by_name_every_step_is_torchs(name, momentum, decay):
+    theirs = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+
+    def ours(params, **hyper):
+        return optim.by_name(name, params, **hyper)
+
+    paths = _batched(ours, torch.float64, lr=LR, weight_decay=decay, momentum=momentum)
+    for run in range(RUNS):
+        own = {"momentum": momentum[run]} if name == "sgd" else {}
+        single = _torch(theirs, torch.float64, run, lr=LR[run], weight_decay=decay[run], **own)
+        torch.testing.assert_close(paths[run], single, atol=1e-12, rtol=1e-12)
+
+
+def test_sgd_keeps_a_state_only_where_a_run_needs_it():
+    params, zero = [torch.zeros(RUNS, 2)], [0.0] * RUNS
+    plain = optim.by_name("sgd", params, lr=LR, weight_decay=zero, momentum=zero)
+    assert set(plain.state_dict()) == {"steps"}
+    for hyper in ({"momentum": MOMENTUM, "weight_decay": zero}, {"momentum": zero, "weight_decay": DECAY}):
+        some = optim.by_name("sgd", params, lr=LR, **hyper)
+        assert set(some.state_dict()) == {"steps", "momentum_buffer.0"}
 
 
 def _muon(shape, transposed, monkeypatch, nesterov=True, newton_schulz_dtype=None):
@@ -195,13 +225,13 @@ def _two_steps(kind, params, grads, **hyper):
     return optimizer
 
 
-KINDS = [optim.BatchedAdam, optim.BatchedAdamW, optim.BatchedSGD, optim.BatchedMuon]
+KINDS = [optim.BatchedAdam, optim.BatchedAdamW, optim.BatchedSGD, optim.PlainSGD, optim.BatchedMuon]
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:4])
 def test_dropping_runs_and_columns_leaves_the_others_alone(kind):
     start, gradient = _problem(torch.float64)
-    hyper = {"lr": LR, "weight_decay": DECAY}
+    hyper = {"lr": LR} | ({} if kind is optim.PlainSGD else {"weight_decay": DECAY})
     whole = start.clone()
     optimizer = _two_steps(kind, whole, [gradient(0, start), gradient(1, start)], **hyper)
     runs, columns = torch.tensor([2, 0]), torch.tensor([5, 1, 2])
@@ -262,6 +292,11 @@ def test_a_nan_stays_in_its_run():
     assert dirty[1].isnan().all()
 
 
+def test_without_momentum_nothing_travels():
+    optimizer = _two_steps(optim.PlainSGD, torch.ones(RUNS, 2), [torch.ones(RUNS, 2)], lr=LR)
+    assert torch.equal(optimizer.momentum_travel()[0], torch.zeros(RUNS, 2))
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="same leading run axis"):
         optim.BatchedAdam([torch.zeros(2, 3), torch.zeros(3, 3)])
@@ -290,10 +325,11 @@ def test_the_learning_rate_may_change_between_steps():
     torch.testing.assert_close(params[0], single.detach(), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:4])
 def test_a_learning_rate_of_zero_holds_the_weights(kind):
     params = torch.ones(RUNS, 2, 2, dtype=torch.float64)
-    optimizer = kind([params], lr=[0.0, 0.1, 0.0], weight_decay=0.0)
+    hyper = {} if kind is optim.PlainSGD else {"weight_decay": 0.0}
+    optimizer = kind([params], lr=[0.0, 0.1, 0.0], **hyper)
     for _ in range(3):
         grad = torch.ones_like(params)
         grad[..., 0] = 0.0  # an entry whose moments stay zero

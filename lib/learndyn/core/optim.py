@@ -11,7 +11,7 @@ that died, are dropped together with their moments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -232,6 +232,40 @@ class BatchedSGD(BatchedOptimizer):
         """lr·μ|buffer| / (1 − μ)."""
         reach = self.hyper["lr"] * self.hyper["momentum"] / (1 - self.hyper["momentum"])
         return [self._per_run(reach, b) * b.abs() for b in self.state["momentum_buffer"]]
+
+
+class PlainSGD(BatchedOptimizer):
+    """SGD without momentum and weight decay: one pass over the parameters, no state."""
+
+    def __init__(self, params: Params, *, lr: PerRun = 1e-3) -> None:
+        super().__init__(params, lr=lr)
+
+    def _update(self, index: int, param: Tensor, grad: Tensor) -> None:
+        param.addcmul_(grad, self._per_run(-self.hyper["lr"], param))
+
+    def momentum_travel(self) -> list[Tensor]:
+        """Zero: there is no momentum."""
+        return [torch.zeros_like(p) for p in self.params]
+
+
+def by_name(
+    name: Literal["sgd", "adam", "adamw"],
+    params: Params,
+    *,
+    lr: Sequence[float],
+    weight_decay: Sequence[float],
+    momentum: Sequence[float],
+) -> BatchedOptimizer:
+    """The optimiser of that name with torch's other defaults, hyperparameters run by run.
+
+    Only "sgd" looks at ``momentum``; without it and weight decay in every run it is `PlainSGD`.
+    """
+    if name == "sgd" and not any(momentum) and not any(weight_decay):
+        return PlainSGD(params, lr=lr)
+    if name == "sgd":
+        return BatchedSGD(params, lr=lr, weight_decay=weight_decay, momentum=momentum)
+    kind = BatchedAdam if name == "adam" else BatchedAdamW
+    return kind(params, lr=lr, weight_decay=weight_decay)
 
 
 class BatchedMuon(BatchedOptimizer):

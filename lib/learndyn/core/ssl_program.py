@@ -61,7 +61,13 @@ class SSLProgram:
         self.own = pairs.runs is not None
         self.networks = self._networks(head_bias)
         sorted_config = config.select(self.order)
-        self.optimizer = _optimizer(sorted_config, list(self.networks.parameters.values()))
+        self.optimizer = optim.by_name(
+            config.optimizer,
+            list(self.networks.parameters.values()),
+            lr=sorted_config.learning_rate,
+            weight_decay=sorted_config.weight_decay,
+            momentum=sorted_config.momentum,
+        )
         self.rate = self.optimizer.hyper["lr"].clone()
         biased = torch.tensor([spread > 0 for spread in sorted_config.head_bias], device=device)
         self.biased = biased[:, None] if head_bias and not bool(biased.all()) else None
@@ -285,25 +291,6 @@ def representation_spectrum(
     product = both @ both.mT if samples < hidden else both.mT @ both
     found = spectra.sorted_eigenvalues(product / samples)[..., :modes]
     return nn.functional.pad(found, (0, modes - found.shape[-1]))
-
-
-class _PlainSGD(optim.BatchedSGD):
-    """Gradient descent without momentum and weight decay: one pass over the parameters, no state."""
-
-    slots = ()
-
-    def _update(self, index: int, param: Tensor, grad: Tensor) -> None:
-        param.addcmul_(grad, self._per_run(-self.hyper["lr"], param))
-
-
-def _optimizer(config: SSLConfig, params: list[Tensor]) -> optim.BatchedOptimizer:
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    if config.optimizer == "adam":
-        return optim.BatchedAdam(params, **shared)
-    if config.optimizer == "adamw":
-        return optim.BatchedAdamW(params, **shared)
-    plain = not any(config.momentum) and not any(config.weight_decay)
-    return (_PlainSGD if plain else optim.BatchedSGD)(params, **shared, momentum=config.momentum)
 
 
 def _first_with_equal_pairs(pairs: PairSource, runs: int) -> list[int]:

@@ -95,10 +95,12 @@ class TextProgram:
         config = self._remaining()
         factors = (config.hidden_rate_factor, (1.0,) * config.runs)
         return [
-            _optimizer(
-                config,
+            optim.by_name(
+                config.optimizer,
                 [self.parameters[name] for name in names],
-                [rate * factor for rate, factor in zip(config.learning_rate, by, strict=True)],
+                lr=[rate * factor for rate, factor in zip(config.learning_rate, by, strict=True)],
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
             )
             for names, by in zip(self._groups(), factors, strict=True)
         ]
@@ -290,25 +292,6 @@ def clip_(gradients: Sequence[Float[Tensor, "run ..."]], norm: float) -> Float[T
     for gradient in gradients:
         gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
     return norms
-
-
-class _PlainSGD(optim.BatchedSGD):
-    """Gradient descent without momentum and weight decay: one pass over the parameters, no state."""
-
-    slots = ()
-
-    def _update(self, index: int, param: Tensor, grad: Tensor) -> None:
-        param.addcmul_(grad, self._per_run(-self.hyper["lr"], param))
-
-
-def _optimizer(config: TextConfig, params: list[Tensor], rates: list[float]) -> optim.BatchedOptimizer:
-    shared = {"lr": rates, "weight_decay": config.weight_decay}
-    if config.optimizer == "adam":
-        return optim.BatchedAdam(params, **shared)
-    if config.optimizer == "adamw":
-        return optim.BatchedAdamW(params, **shared)
-    plain = not any(config.momentum) and not any(config.weight_decay)
-    return (_PlainSGD if plain else optim.BatchedSGD)(params, **shared, momentum=config.momentum)
 
 
 def _names(config: TextConfig) -> list[str]:
