@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from learndyn.core import ensemble, pairs, records, spectra, ssl_losses, ssl_networks, ssl_program
+from learndyn.core import ensemble, pairs, products, records, spectra, ssl_losses, ssl_networks, ssl_program
 from learndyn.core.backbones import MLPConfig, ResNetConfig, SmallResNetConfig
 from learndyn.core.checkpoint import CheckpointError
 from learndyn.core.ensemble import EnsembleError
@@ -183,7 +183,8 @@ def test_stacked_products_are_vmap(kind, own):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_runs_of_equal_views_share_their_products(monkeypatch, fast):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: fast)
+    if not fast:
+        monkeypatch.setattr(products, "_KERNEL", None)
     network, source = NETWORKS["deep_mlp_with_biases"]
     config = TINY.replace(network=network, seed=range(6), head_bias=0.1, dtype="float32")
     networks = [initial_network(config, run) for run in range(6)]
@@ -219,9 +220,9 @@ def test_blocks_of_runs(monkeypatch):
     assert blocks(torch.randn(5, 6), 7, 7) == ([(0, 7)], True)
     assert blocks(torch.randn(4, 5, 6), 4, 3) == ([(0, 2), (2, 4)], False)
     twins = torch.randn(2, 5, 6).repeat_interleave(3, 0)
-    monkeypatch.setattr(ssl_networks, "_fast_product", lambda _like: None)
+    monkeypatch.setattr(ssl_networks, "by_onednn", lambda _like: False)
     assert blocks(twins, 6, 6) == ([(0, 6)], False)
-    monkeypatch.setattr(ssl_networks, "_fast_product", lambda _like: torch.mm)
+    monkeypatch.setattr(ssl_networks, "by_onednn", lambda _like: True)
     assert blocks(twins, 6, 6) == ([(0, 3), (3, 6)], True)
     assert blocks(twins, 6, 2) == ([(0, 1), (1, 3), (3, 4), (4, 6)], True)
 
@@ -240,17 +241,6 @@ def test_runs_of_one_loss_are_sorted_by_their_pairs():
     for run in range(5):
         alone = train(config.select([run]), source.select([run]))
         np.testing.assert_allclose(alone.log.loss[0], whole.log.loss[run], atol=1e-10)
-
-
-def test_the_product_is_the_same_by_every_library(monkeypatch):
-    g = torch.Generator().manual_seed(0)
-    left, right = torch.randn(40, 30, generator=g), torch.randn(30, 20, generator=g).T
-    exact = left.double() @ right.double().T
-    fast = ssl_networks._product(left, right)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    for product in (fast, ssl_networks._product(left, right)):
-        assert product.dtype == torch.float32
-        torch.testing.assert_close(product.double(), exact, atol=1e-5, rtol=0)
 
 
 MANY = TINY.replace(

@@ -27,7 +27,7 @@ def product(
 
     The operands may be views in any order of axes. Under autocast it computes in autocast's type.
     """
-    if _KERNEL is None or not _suits(a):
+    if not by_onednn(a):
         return torch.bmm(a, b) if bias is None else torch.baddbmm(bias[:, None], a, b)
     parts = [
         _KERNEL(a[run], b[run].mT, None if bias is None else bias[run], "none", [], "")
@@ -42,13 +42,16 @@ def linear(
     bias: Float[Tensor, "run outputs"],
 ) -> Float[Tensor, "run rows outputs"]:
     """x W + b for each run, with its gradients."""
-    if _KERNEL is None or not _suits(x):
+    if not by_onednn(x):
         return torch.baddbmm(bias[:, None], x, weight)
     return _Linear.apply(x, weight, bias)
 
 
-def _suits(a: Tensor) -> bool:
-    return a.device.type == "cpu" and a.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+def by_onednn(a: Tensor) -> bool:
+    """Whether products with such tensors are oneDNN's: on the CPU, in float32, without autocast."""
+    if _KERNEL is None or a.device.type != "cpu" or a.dtype != torch.float32:
+        return False
+    return not torch.is_autocast_enabled("cpu")
 
 
 class _Linear(torch.autograd.Function):

@@ -7,7 +7,7 @@ All three take two views and give embeddings with a leading ``run`` axis, keep t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from learndyn.core.backbones import Network
+from learndyn.core.products import by_onednn, product
 
 _CACHE = 2**21  # bytes of a layer's outputs that a CPU works on at a time
 
@@ -95,8 +96,8 @@ class StackedMLP(_Stacked):
     Layers are ``H ← relu(W H + b)`` with H of shape ``[run, neuron, sample]``. On views that all runs share,
     or neighbouring ones, the first layer of these runs is one matrix product. Against vmap and autograd this
     saves the transposes and half of the passes over H; against the linear layers of torch it may also save
-    half of the time of the products (see `_product`). A CPU goes through the runs in blocks whose H stays in
-    its cache.
+    half of the time of the products (see `core.products`). A CPU goes through the runs in blocks whose H
+    stays in its cache.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -145,7 +146,7 @@ class _Views(NamedTuple):
     def of(cls, both: Tensor, runs: int, room: int) -> _Views:
         """Blocks of at most ``room`` runs, of equal views where that makes for faster products."""
         edges, shared = [0, runs], both.ndim == 2
-        if both.ndim == 3 and _fast_product(both) is not None:
+        if both.ndim == 3 and by_onednn(both):
             same = [0, *(run for run in range(1, runs) if not torch.equal(both[run], both[run - 1])), runs]
             if 2 * (len(same) - 1) <= runs:
                 edges, shared = same, True
@@ -160,12 +161,12 @@ class _Views(NamedTuple):
         """W · viewsᵀ for the runs of a block, in ``out`` or in a tensor of its own."""
         if not self.shared:
             return torch.bmm(weight[block], self.both[block].mT, out=out)
-        return _product(weight[block].flatten(0, 1), self._one(block)).view_as(out)
+        return product(weight[block].flatten(0, 1)[None], self._one(block).mT[None]).view_as(out)
 
     def gradient(self, of_layer: Tensor, block: slice, out: Float[Tensor, "run neuron input"]) -> None:
         """Gradient with respect to W of `layer`, from that with respect to its result."""
         if self.shared:
-            out.copy_(_product(of_layer.flatten(0, 1), self._one(block).mT).view_as(out))
+            out.copy_(product(of_layer.flatten(0, 1)[None], self._one(block)[None]).view_as(out))
         else:
             torch.bmm(of_layer, self.both[block], out=out)
 
@@ -224,25 +225,6 @@ class _StackedForward(torch.autograd.Function):
                 # relu's backward in place: the gradient where the output is positive, else 0
                 torch.ops.aten.threshold_backward.grad_input(upper, below, 0, grad_input=upper)
         return None, None, *found, *biases
-
-
-def _product(left: Float[Tensor, "row inner"], right: Float[Tensor, "column inner"]) -> Tensor:
-    """left · rightᵀ. On CPUs in float32 by oneDNN's linear layer where this build of torch has it.
-
-    torch sends float32 products to MKL, which takes its AVX2 kernels on processors of other makers: half the
-    speed of oneDNN's on an AMD Zen 5. On Intel's the two agree.
-    """
-    fast = _fast_product(left)
-    if fast is None:
-        return torch.mm(left, right.mT)
-    return fast(left.contiguous(), right.contiguous(), None, "none", [], "")
-
-
-def _fast_product(like: Tensor) -> Callable[..., Tensor] | None:
-    """oneDNN's linear layer, if there is one for such tensors."""
-    if like.device.type != "cpu" or like.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
-        return None
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class SingleNetwork:
