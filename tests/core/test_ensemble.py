@@ -1,7 +1,9 @@
 """The loop of an ensemble: what diverges is stopped, what is killed goes on, what does not fit is split."""
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -77,6 +79,68 @@ def test_runs_that_blow_up_stop_and_the_others_go_on():
     assert program.statuses[3].step == 5
     assert program.statuses[1].sentence == "diverged: the training loss was 1.05e+06 at step 20"
     assert program.log.values["size"][1, -1].isnan()
+
+
+def test_survivors_have_finite_losses_since_and_finite_parameters_now():
+    log, nan = ensemble.Logbook(6, (0, 2, 4, 6)), float("nan")
+    statuses = ensemble.Statuses([f"run {i}" for i in range(6)])
+    rows = torch.tensor([1, 2, 4, 5])
+    # Run 2's loss of step 0 has been seen before, that of run 4 at step 6 is not due.
+    for step, losses in ((0, [1, nan, 1, 1]), (2, [1, 1, 1, 1]), (4, [1, 1, 1, 1e9]), (6, [1, 1, nan, 1])):
+        log.record(step, rows, loss=torch.tensor(losses, dtype=torch.float64))
+    finite = torch.tensor([False, True, True, True])
+    kept = statuses.survivors(log, "loss", rows, finite, since=1, step=6)
+    assert kept.tolist() == [1, 2]
+    assert [status.step for status in statuses] == [-1, 6, -1, -1, -1, 4]
+    assert "1e+09 at step 4" in statuses[5].sentence
+    # Nothing was logged in between: the parameters alone decide.
+    kept = statuses.survivors(log, "loss", rows[kept], torch.tensor([True, False]), since=7, step=8)
+    assert kept.tolist() == [0]
+    variables = statuses.variables()
+    assert variables["status_code"][1].tolist() == [0, 1, 0, 0, 1, 1]
+    assert variables["status_step"][1].tolist() == [-1, 6, -1, -1, 8, 4]
+    assert [text.split(" ")[0] for text in variables["status_sentence"][1]] == [
+        "trained", "diverged:", "trained", "trained", "diverged:", "diverged:",
+    ]  # fmt: skip
+
+
+def test_blanking_a_run_leaves_the_others_and_what_was_before():
+    log = ensemble.Logbook(3, (0, 5, 10))
+    ensemble.Logbook(3, ()).blank(0, after=0)  # nothing was asked for
+    for step in log.steps:
+        log.record(step, torch.arange(3), loss=torch.ones(3), modes=torch.ones(3, 2))
+    log.blank(1, after=5)
+    expected = torch.zeros(3, 3, dtype=torch.bool)
+    expected[1, 2] = True
+    assert torch.equal(log.values["loss"].isnan(), expected)
+    assert torch.equal(log.values["modes"].isnan().all(-1), expected)
+    log.blank(1, after=4)
+    assert log.values["loss"][1].isnan().tolist() == [False, True, True]
+
+
+def test_a_flat_state_comes_apart_again():
+    own, parts = {"rows": torch.arange(2)}, {"a": {"x": torch.ones(1), "x.y": torch.zeros(1)}, "a1": {}}
+    flat = ensemble.flat_state(own, parts | {"b": {"x": torch.ones(2)}})
+    assert set(flat) == {"rows", "a.x", "a.x.y", "b.x"}
+    found = ensemble.part_of(flat, "a")
+    assert found["x"] is parts["a"]["x"]
+    assert set(found) == {"x", "x.y"}
+    assert ensemble.part_of(flat, "a1") == {}
+    assert ensemble.part_of(flat, "b", "meta")["x"].device.type == "meta"
+
+
+def test_chunks_are_joined_along_run():
+    parts = [
+        xr.Dataset(
+            {"loss": (("run", "step"), np.full((n, 2), n)), "weight": ("step", [1, 2])}, {"step": [0, 3]}
+        )
+        for n in (1, 3)
+    ]
+    joined = ensemble.join(parts)
+    assert joined.loss.dims == ("run", "step")
+    assert joined.loss[:, 0].values.tolist() == [1, 3, 3, 3]
+    assert joined.weight.dims == ("step",)
+    assert ensemble.join(parts[:1]) is parts[0]
 
 
 def test_nothing_left_to_train_ends_the_loop():

@@ -16,10 +16,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+import xarray as xr
 from IPython import get_ipython
 from IPython.display import display
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from tqdm import tqdm
 
@@ -81,6 +83,38 @@ class Statuses:
                 raise EnsembleError(f"{self.names[run]}: {self[run].sentence}")
         return (~bad.any(1)).nonzero()[:, 0]
 
+    def survivors(
+        self,
+        log: Logbook,
+        loss: str,
+        rows: Int[Tensor, " active"],
+        finite: Bool[Tensor, " active"],
+        *,
+        since: int,
+        step: int,
+    ) -> Int[Tensor, " kept"]:
+        """`watch` the losses logged at since ≤ steps < step, and the parameters at ``step``.
+
+        Args:
+            loss: its name in the log.
+            finite: whether the parameters of each row are finite now; the log may be sparse.
+        """
+        columns = log.between(since, step)
+        steps = [*log.steps[columns], step]
+        losses = torch.zeros(len(rows), 1, device=finite.device).masked_fill_(~finite[:, None], torch.nan)
+        if columns.stop > columns.start:
+            losses = torch.cat([log.values[loss][rows, columns], losses], 1)
+        return self.watch(rows.cpu(), steps, losses)
+
+    def variables(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Over run: status_code, status_step, status_sentence, for a dataset."""
+        statuses = list(self)
+        return {
+            "status_code": ("run", np.array([int(status.code) for status in statuses])),
+            "status_step": ("run", np.array([status.step for status in statuses])),
+            "status_sentence": ("run", np.array([status.sentence for status in statuses])),
+        }
+
     def __getitem__(self, run: int) -> RunStatus:
         if run not in self._seen:
             return RunStatus()
@@ -131,6 +165,12 @@ class Logbook:
         inside = [i for i, step in enumerate(self.steps) if first <= step < last]
         return slice(inside[0], inside[-1] + 1) if inside else slice(0, 0)
 
+    def blank(self, run: int, *, after: int) -> None:
+        """Forget a run's values of later steps: between a divergence and its discovery there is no result."""
+        later = self.between(after + 1, max(self.steps, default=0) + 1)
+        for values in self.values.values():
+            values[run, later] = torch.nan
+
 
 @runtime_checkable
 class Program(Protocol):
@@ -150,6 +190,19 @@ class Program(Protocol):
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave."""
+
+
+def flat_state(own: Mapping[str, Tensor], parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """A program's tensors, and those of its parts under the name ``<part>.<name>``."""
+    return {**own, **{f"{part}.{n}": t for part, tensors in parts.items() for n, t in tensors.items()}}
+
+
+def part_of(
+    flat: Mapping[str, Tensor], part: str, device: torch.device | str | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a part of `flat_state`, by their own names; on a device if one is given."""
+    prefix = f"{part}."
+    return {n.removeprefix(prefix): t.to(device=device) for n, t in flat.items() if n.startswith(prefix)}
 
 
 def drive(
@@ -222,6 +275,13 @@ def chunk_path(path: Path | str | None, chunk: range, runs: int) -> Path | None:
     if len(chunk) == runs:
         return path
     return path.with_name(f"{path.stem}.runs{chunk.start}-{chunk.stop - 1}{path.suffix}")
+
+
+def join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The datasets of the chunks of an ensemble as one, along ``run``."""
+    if len(parts) == 1:
+        return parts[0]
+    return xr.concat(parts, "run", data_vars="minimal", coords="minimal", compat="override", join="override")
 
 
 @contextmanager

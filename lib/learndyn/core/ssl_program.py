@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float, Float64
@@ -207,15 +208,11 @@ class SSLProgram:
 
     def _watch(self, step: int) -> None:
         """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
-        columns = self.log.between(self._watched, step)
-        self._watched = step
         finite = torch.stack([t.isfinite().flatten(1).all(1) for t in self.networks.parameters.values()])
-        now = torch.zeros(len(self.rows), dtype=self.dtype, device=self.device)
-        now.masked_fill_(~finite.all(0), torch.nan)
-        steps, losses = [*self.log.steps[columns], step], now[:, None]
-        if columns.stop > columns.start:
-            losses = torch.cat([self.log.values["loss"][self.rows, columns], losses], 1)
-        kept = self.statuses.watch(self.rows.cpu(), steps, losses)
+        kept = self.statuses.survivors(
+            self.log, "loss", self.rows, finite.all(0), since=self._watched, step=step
+        )
+        self._watched = step
         if len(kept) == len(self.rows):
             return
         for row in set(range(len(self.rows))) - set(kept.tolist()):
@@ -237,9 +234,7 @@ class SSLProgram:
     def _blank(self, run: int) -> None:
         """What was logged between a divergence and its discovery is no result."""
         since = self.statuses[run].step
-        after = self.log.between(since + 1, self.config.steps + 1)
-        for values in self.log.values.values():
-            values[run, after] = torch.nan
+        self.log.blank(run, after=since)
         for step, place in self.kept.items():
             if step > since:
                 for values in self.snapshots.values():
@@ -247,7 +242,7 @@ class SSLProgram:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides the rest of the training and its result, as flat tensors."""
-        flat = {"rows": self.rows, "watched": torch.tensor(self._watched)}
+        own = {"rows": self.rows, "watched": torch.tensor(self._watched)}
         parts = {
             "parameter": self.networks.parameters,
             "buffer": self.networks.buffers,
@@ -256,25 +251,19 @@ class SSLProgram:
             "snapshot": self.snapshots,
             "status": self.statuses.state_dict(),
         }
-        for prefix, part in parts.items():
-            flat |= {f"{prefix}.{name}": tensor for name, tensor in part.items()}
-        return flat
+        return ensemble.flat_state(own, parts)
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back, into a program that has not begun, what `state_dict` gave."""
-
-        def part(name: str, device: torch.device | str = self.device) -> dict[str, Tensor]:
-            prefix = f"{name}."
-            return {n.removeprefix(prefix): t.to(device) for n, t in flat.items() if n.startswith(prefix)}
-
+        part = partial(ensemble.part_of, flat, device=self.device)
         places = [self.order.index(run) for run in flat["rows"].tolist()]
         self._take(torch.tensor(places, dtype=torch.int64, device=self.device))
         if places:
             ssl_networks.load(self.networks, part("parameter"), part("buffer"))
             self.optimizer.load_state_dict(part("optimizer"))
         self.log.values = part("log")
-        self.statuses.load_state_dict(part("status", "cpu"))
-        self.snapshots = part("snapshot", "cpu")
+        self.statuses.load_state_dict(part("status", device="cpu"))
+        self.snapshots = part("snapshot", device="cpu")
         self._watched = int(flat["watched"])
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +139,12 @@ def train(
                 bar=bar,
             )
             parts.append(_Part(program))
-    log = _join([part.log for part in parts])
+    log = ensemble.join([part.log for part in parts])
     log = log.assign_attrs(records.provenance(config, target, time.perf_counter() - started))
     log.attrs["pairs"] = pairs.identity
     names = parts[0].snapshots
     kept = {name: torch.cat([part.snapshots[name] for part in parts]) for name in names}
-    return Training(config, log, _under("parameter.", kept), _under("buffer.", kept))
+    return Training(config, log, ensemble.part_of(kept, "parameter"), ensemble.part_of(kept, "buffer"))
 
 
 def _precision(stack: ExitStack, *, allowed: bool) -> None:
@@ -212,7 +211,7 @@ class _Part:
 
     def __init__(self, program: SSLProgram) -> None:
         self.snapshots = {n: t for n, t in program.snapshots.items() if n != "embedding"}
-        config, statuses = program.config, list(program.statuses)
+        config = program.config
         values = {name: value.cpu().numpy() for name, value in program.log.values.items()}
         dims = {"loss": (), "representation_eigenvalues": ("hidden_mode",)}
         variables = {
@@ -223,9 +222,7 @@ class _Part:
             ("run", "snapshot", "view", "pair", "dimension"),
             program.snapshots["embedding"].numpy(),
         )
-        variables["status_code"] = ("run", np.array([int(status.code) for status in statuses]))
-        variables["status_step"] = ("run", np.array([status.step for status in statuses]))
-        variables["status_sentence"] = ("run", np.array([status.sentence for status in statuses]))
+        variables |= program.statuses.variables()
         coords = {name: ("run", np.array(getattr(config, name))) for name in config.PER_RUN if name != "loss"}
         coords["loss_name"] = ("run", np.array([loss.kind for loss in config.loss]))
         coords |= {"step": list(config.logged_steps), "snapshot": list(config.kept_steps)}
@@ -237,13 +234,3 @@ def _effective_time(config: SSLConfig) -> np.ndarray:
     factors = [config.rate_factor(step) for step in range(config.steps)]
     sums = np.array([0.0, *itertools.accumulate(factors)])[list(config.logged_steps)]
     return np.array(config.learning_rate)[:, None] * sums
-
-
-def _join(logs: Sequence[xr.Dataset]) -> xr.Dataset:
-    if len(logs) == 1:
-        return logs[0]
-    return xr.concat(logs, "run", data_vars="minimal", coords="minimal", compat="override", join="override")
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -212,15 +213,11 @@ class TextProgram:
 
     def _watch(self, step: int) -> None:
         """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
-        columns = self.log.between(self._watched, step)
-        self._watched = step
         finite = torch.stack([p.detach().isfinite().flatten(1).all(1) for p in self.parameters.values()])
-        now = torch.zeros(len(self.rows), dtype=self.dtype, device=self.device)
-        now.masked_fill_(~finite.all(0), torch.nan)
-        steps, losses = [*self.log.steps[columns], step], now[:, None]
-        if columns.stop > columns.start:
-            losses = torch.cat([self.log.values["train_loss"][self.rows, columns], losses], 1)
-        kept = self.statuses.watch(self.rows.cpu(), steps, losses)
+        kept = self.statuses.survivors(
+            self.log, "train_loss", self.rows, finite.all(0), since=self._watched, step=step
+        )
+        self._watched = step
         if len(kept) == len(self.rows):
             return
         for row in set(range(len(self.rows))) - set(kept.tolist()):
@@ -239,15 +236,12 @@ class TextProgram:
 
     def _blank(self, run: int) -> None:
         """What was logged between a divergence and its discovery is no result."""
-        since = self.statuses[run].step
         for book in (self.log, self.evaluations, self.maps):
-            after = book.between(since + 1, self.config.steps + 1)
-            for values in book.values.values():
-                values[run, after] = torch.nan
+            book.blank(run, after=self.statuses[run].step)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides the rest of the training and its result, as flat tensors."""
-        flat = {"rows": self.rows, "watched": torch.tensor(self._watched)}
+        own = {"rows": self.rows, "watched": torch.tensor(self._watched)}
         parts = {
             "parameter": self.parameters,
             "log": self.log.values,
@@ -256,17 +250,11 @@ class TextProgram:
             "status": self.statuses.state_dict(),
         }
         parts |= {f"optimizer{i}": optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
-        for prefix, part in parts.items():
-            flat |= {f"{prefix}.{name}": tensor for name, tensor in part.items()}
-        return flat
+        return ensemble.flat_state(own, parts)
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back, into a program that has not begun, what `state_dict` gave."""
-
-        def part(name: str, device: torch.device | str = self.device) -> dict[str, Tensor]:
-            prefix = f"{name}."
-            return {n.removeprefix(prefix): t.to(device) for n, t in flat.items() if n.startswith(prefix)}
-
+        part = partial(ensemble.part_of, flat, device=self.device)
         self._take(flat["rows"].to(self.device))
         if len(self.rows):
             saved = part("parameter")
@@ -275,8 +263,8 @@ class TextProgram:
             for i, optimizer in enumerate(self.optimizers):
                 optimizer.load_state_dict(part(f"optimizer{i}"))
         self.log.values, self.evaluations.values = part("log"), part("evaluation")
-        self.maps.values = part("map", "cpu")
-        self.statuses.load_state_dict(part("status", "cpu"))
+        self.maps.values = part("map", device="cpu")
+        self.statuses.load_state_dict(part("status", device="cpu"))
         self._watched = int(flat["watched"])
 
 

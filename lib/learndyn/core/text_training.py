@@ -94,12 +94,7 @@ def train(
                 bar=bar,
             )
             parts.append(_dataset(program))
-    dataset = parts[0]
-    if len(parts) > 1:
-        dataset = xr.concat(
-            parts, "run", data_vars="minimal", coords="minimal", compat="override", join="override"
-        )
-    return dataset.assign_attrs(
+    return ensemble.join(parts).assign_attrs(
         records.provenance(config, target, time.perf_counter() - started)
         | {"text": data.name, "text_sha256": data.identity, "vocabulary": len(data.vocabulary)}
     )
@@ -156,7 +151,7 @@ def _identity(config: TextConfig, data: LanguageData, measures: Sequence[Measure
 
 def _dataset(program: TextProgram) -> xr.Dataset:
     """Everything a program holds at its end, labelled."""
-    config, statuses = program.config, list(program.statuses)
+    config = program.config
     dims = {
         "train_loss": ("run", "step"),
         "validation_loss": ("run", "evaluation"),
@@ -166,9 +161,7 @@ def _dataset(program: TextProgram) -> xr.Dataset:
     dims |= {measure.name: ("run", "evaluation", *measure.dims) for measure in program.measures}
     values = program.log.values | program.evaluations.values | program.maps.values
     variables = {name: (dims[name], value.cpu().numpy()) for name, value in values.items()}
-    variables["status_code"] = ("run", np.array([int(status.code) for status in statuses]))
-    variables["status_step"] = ("run", np.array([status.step for status in statuses]))
-    variables["status_sentence"] = ("run", np.array([status.sentence for status in statuses]))
+    variables |= program.statuses.variables()
     coords = {name: ("run", np.array(getattr(config, name))) for name in config.PER_RUN}
     coords |= {"step": list(config.logged_steps)}
     if config.evaluation_steps:
