@@ -226,3 +226,12 @@ def test_what_no_flow_can_start_from(change, message):
     arguments = {"times": np.array([1.0]), "decoder_rate": 1.0, "attention_rate": 1.0, **change}
     with pytest.raises(flow.FlowError, match=message):
         flow.solve(ragged_classes(0), arguments.pop("times"), **arguments)
+
+
+def test_an_integration_that_does_not_end_is_said_so():
+    times = np.array([0.0, 0.5, 2.0])
+    states, evaluations = flow.integrate(lambda _, y: -y, np.array([1.0, 3.0]), times, 1e-10, 1e-12)
+    np.testing.assert_allclose(states, np.exp(-times) * np.array([[1.0], [3.0]]), rtol=1e-9)
+    assert evaluations > 0
+    with pytest.raises(flow.FlowError, match="could not be integrated to t = 2"):
+        flow.integrate(lambda _, y: y**2, np.array([1.0]), times, 1e-10, 1e-12)  # infinite at t = 1

@@ -16,7 +16,6 @@ from typing import Literal, get_args
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
-from scipy.integrate import solve_ivp
 
 from learndyn.scan_snap import decoder, measures
 from learndyn.scan_snap.classes import Classes, decorrelation
@@ -26,6 +25,7 @@ from learndyn.scan_snap.flow import (
     FlowError,
     Layout,
     check_arguments,
+    integrate,
     start_of,
 )
 
@@ -114,22 +114,18 @@ def solve(
         others = np.take_along_axis(matrix @ unit, layout.index, axis=1)
         return per_class * layout.per_query(f * (f * xi[:, None] - others)), xi
 
-    solution = solve_ivp(
+    states, evaluations = integrate(
         lambda time, state: np.concatenate([part.ravel() for part in parts(time, state)]),
-        (0.0, float(times[-1])),
         np.concatenate([initial[:, layout.tokens].ravel(), np.zeros(classes.classes)]),
-        method="DOP853",
-        t_eval=times,
-        rtol=relative_tolerance,
-        atol=absolute_tolerance,
+        times,
+        relative_tolerance,
+        absolute_tolerance,
     )
-    if not solution.success:
-        raise FlowError(f"attention could not be integrated to t = {times[-1]:.4g}: {solution.message}")
     z = np.repeat(initial[None], len(times), axis=0)
-    z[:, :, layout.tokens] = solution.y[:size].T.reshape(-1, *shape)
+    z[:, :, layout.tokens] = states[:size].T.reshape(-1, *shape)
     speed, xi = np.zeros_like(z), np.empty((len(times), classes.classes))
     for i, time in enumerate(times):
-        speed[i][:, layout.tokens], xi[i] = parts(float(time), solution.y[:, i])
+        speed[i][:, layout.tokens], xi[i] = parts(float(time), states[:, i])
     attrs = {"decoder_rate": decoder_rate, "attention_rate": attention_rate, "force": force}
     return xr.Dataset(
         {
@@ -137,11 +133,11 @@ def solve(
             "velocity": (("time", "query", "token"), speed),
             "start": (("query", "token"), initial),
             "xi": (("time", "next"), xi),
-            "drive": (("time", "next"), per_class * solution.y[size:].T),
+            "drive": (("time", "next"), per_class * states[size:].T),
             "attention_row_sum": ("time", np.abs((z - initial).sum(axis=2)).max(axis=1)),
         },
         coords={"time": times},
-        attrs={**attrs, "evaluations": int(solution.nfev)},
+        attrs={**attrs, "evaluations": evaluations},
     )
 
 

@@ -15,6 +15,7 @@ operations, s ≤ S being the tokens of one class, whatever the vocabulary M.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -211,6 +212,29 @@ def solve(
     velocity = _Velocity(classes, decoder_rate, attention_rate, update, frozen_attention)
     start = start_of(classes, attention)[:, velocity.layout.tokens]
     state = np.concatenate([np.zeros(velocity.decoder_shape).ravel(), start.ravel()])
+    states, evaluations = integrate(velocity, state, times, relative_tolerance, absolute_tolerance)
+    data = _derived(classes, velocity, states, start_of(classes, attention), keep_decoder)
+    return data.assign_coords(time=times).assign_attrs(
+        decoder_rate=decoder_rate,
+        attention_rate=velocity.attention_rate,
+        update=update,
+        evaluations=evaluations,
+        state_size=len(state),
+    )
+
+
+def integrate(
+    velocity: Callable[[float, np.ndarray], np.ndarray],
+    state: Float[np.ndarray, "state"],
+    times: Float[np.ndarray, "time"],
+    relative_tolerance: float,
+    absolute_tolerance: float,
+) -> tuple[Float[np.ndarray, "state time"], int]:
+    """The states at these times, from ``state`` at time 0, and how often the velocity was evaluated.
+
+    Raises:
+        FlowError: the integrator does not reach the last time.
+    """
     solution = solve_ivp(
         velocity,
         (0.0, float(times[-1])),
@@ -222,14 +246,7 @@ def solve(
     )
     if not solution.success:
         raise FlowError(f"the flow could not be integrated to t = {times[-1]:.4g}: {solution.message}")
-    data = _derived(classes, velocity, solution.y, start_of(classes, attention), keep_decoder)
-    return data.assign_coords(time=times).assign_attrs(
-        decoder_rate=decoder_rate,
-        attention_rate=velocity.attention_rate,
-        update=update,
-        evaluations=int(solution.nfev),
-        state_size=len(state),
-    )
+    return solution.y, int(solution.nfev)
 
 
 def _derived(
