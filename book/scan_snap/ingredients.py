@@ -166,7 +166,7 @@ Markdown(
 # $$ (eq-scan-ingredients-limit)
 #
 # With probability $1-\delta$ the frequency of a token is within $\sqrt{\ln(2/\delta)/(2(T-1))}$ of $P(l\mid n)$. Look at the
-# slopes, and at the distance from the bound: it is Hoeffding's, which knows nothing about rare tokens.
+# slopes, and at the distance from the bound: it is Hoeffding's, which takes every token for one of probability ½.
 
 # %%
 errors = gradients.length_error(task.to_classes(), settings.lengths, settings.draws, settings.seed)
@@ -327,7 +327,7 @@ frame_html(
 # \end{aligned}
 # $$ (eq-scan-ingredients-gamma)
 #
-# with constants $\iota_n\approx1$ and $\beta_{nk}\approx E'_{nk}>0$. The first term is what class $n$ sees already; the
+# with constants $\iota_n\approx1$ and $\beta_{nk}\approx E'_{nk}$, which is about the overlap if that is weak. The first term is what class $n$ sees already; the
 # projection in {eq}`eq-scan-ingredients-lemma1` removes it. The others push the attention of class $n$ away from whatever
 # it shares with class $k$. All of them carry the same factor $\gamma$: how much the decoder knows ($h$) times how much it
 # is still wrong ($e_n-\alpha_n$). Knowledge grows, error dies, so the product has a peak. Check, with the coefficients read
@@ -387,8 +387,8 @@ frame_html(
 #
 # ## Scan
 #
-# Now let attention move. With equal classes the whole flow {eq}`eq-scan-ingredients-flow` reduces, exactly, to two
-# numbers for each kind of token and three rows of $Y$ (derived), and a trajectory costs milliseconds. The paper's Figure 2 sketches
+# Now let attention move. With equal classes the whole flow {eq}`eq-scan-ingredients-flow` reduces exactly to two
+# or three numbers for each kind of token (derived), and a trajectory costs milliseconds. The paper's Figure 2 sketches
 # four stages for two next tokens behind one query. Here they are from the flow. Both classes read the same row of
 # $Z$. Look at the grey bars first, then at how the coloured ones spread.
 
@@ -433,9 +433,9 @@ show(
 
 # %%
 Markdown(
-    f"At $100\\,t^*$ the largest and the smallest factor of the gradient flow differ by "
-    f"{claims.ratio_spread(growth.equal, 'gradient'):.2f} at these rates, by "
-    f"{claims.ratio_spread(growth.fast_decoder, 'gradient'):.3f} where the ratio of the rates is 100 times larger. "
+    f"At $100\\,t^*$ the largest factor of the gradient flow is "
+    f"{claims.ratio_spread(growth.equal, 'gradient'):.2f} times the smallest at these rates, "
+    f"{claims.ratio_spread(growth.fast_decoder, 'gradient'):.3f} times where $\\eta_Y/\\eta_Z$ is 100 times larger. "
     "Attention must be slow for the theorem to hold. [The theory ladder](theory_ladder.py) says why."
 )
 
@@ -491,7 +491,7 @@ explore(
     start={"ratio": list(flows)[len(flows) // 2], "time": settings.explorer_times[len(settings.explorer_times) // 2]},
     caption="Above: attention on common (grey) and distinct tokens, rarest to most frequent. Below: $\\gamma$ in closed form and the "
     "speed of the attention logits, each over its maximum; dotted: $t^*$; black: now. Look for how much has happened at "
-    "$t^*$, at which ratio the speed lags behind $\\gamma$ most, and which ratio leaves attention densest at the end.",
+    "$t^*$, at which ratio the speed lags behind $\\gamma$ most, and which ratio leaves most to common tokens at the end.",
 )
 
 # %% tags=["hide-input"]
@@ -518,8 +518,10 @@ frame_html(
 )
 
 # %% [markdown]
-# A fast decoder solves the task before attention has moved, and leaves it dense: the frozen pattern remembers who was
-# faster. Attention lags behind $\gamma$ because $\gamma$ is computed for classes that do not overlap much, and these do.
+# A fast decoder solves the task before attention has moved, and leaves it close to where it was: the frozen pattern
+# remembers who was faster. The distinct entropy does not follow: it is lowest in between, a dip that Figure 6 of the paper has too
+# ([Learning rates decide where attention freezes](learning_rates.py)). Attention lags behind $\gamma$ because $\gamma$ is
+# that of classes which hardly overlap, and these do.
 #
 # ## Where the story stops
 #
@@ -538,13 +540,14 @@ frame_html(
 #
 # Each changes one parameter.
 #
-# **1.** Set `decoder_rate` to 10. Is attention sparser or denser when it has stopped?
+# **1.** Set `decoder_rate` to 10. What do common tokens keep at the end?
 
 # %% tags=["hide-cell"]
 fast = experiment.follow(settings.replace(decoder_rate=10.0), shared, experiment.multiples(60))
 Markdown(
-    f"Denser: at $1000\\,t^*$ common tokens keep {100 * float(fast.common_mass[-1]):.0f} % instead of "
-    f"{100 * float(flow.common_mass[-1]):.0f} %. $t^*$ is ten times earlier, the force has not grown, so there is less time to move."
+    f"At $1000\\,t^*$ {100 * float(fast.common_mass[-1]):.0f} % of the attention instead of "
+    f"{100 * float(flow.common_mass[-1]):.0f} %. $t^*$ is ten times earlier and $\\gamma(t^*)$ is the same, so there is less time "
+    "to move."
 )
 
 # %% [markdown]

@@ -48,7 +48,9 @@ def scan_and_snap(run: xr.Dataset) -> Figure:
     for word, x in (("scan", 0.16), ("snap", 0.66)):
         top.annotate(word, (x, 0.93), xycoords="axes fraction", fontsize=13, va="center")
     bottom.set(xlabel="iteration", ylabel="speed of the\nattention logits", ylim=(0, None))
-    top.set_title(f"Attention moves fastest at iteration {step[fastest]}, then stands still")
+    slow = np.flatnonzero(speed[fastest:] < 0.01 * speed[fastest])
+    when = f"at 1 % of that speed by {step[fastest + slow[0]]}" if len(slow) else "then slows down"
+    top.set_title(f"Attention is fastest at iteration {step[fastest]}, {when}")
     label_lines(top)
     return fig
 
