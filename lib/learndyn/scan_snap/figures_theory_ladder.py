@@ -1,0 +1,393 @@
+"""Drawings of the notebook "The theory ladder": labelled data in, figure out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from learndyn.core.explorer import format_value
+from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, label_lines, shades
+from learndyn.scan_snap.experiments_theory_ladder import (
+    DECORRELATED,
+    FLOW,
+    LEMMA4,
+    MEAN_FIELD,
+    OWN_FORCE,
+    THEOREM4,
+)
+
+INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
+TIME = "time $t$ (steps of batch size 1)"
+FALL = "fall of the common token, $-z$"
+DOTTED = {"color": MUTED, "lw": 1, "ls": ":", "zorder": 1}
+STYLES = {
+    MEAN_FIELD: {"color": PINE, "lw": 1.8, "ls": (0, (5, 1.5))},
+    FLOW: {"color": INDIGO, "lw": 3.0},
+    OWN_FORCE: {"color": PERIWINKLE, "lw": 1.6, "ls": (0, (3, 2))},
+    DECORRELATED: {"color": GREEN, "lw": 2.0},
+    LEMMA4: {"color": RUST, "lw": 2.0},
+    THEOREM4: {"color": AMBER, "lw": 2.0, "ls": (0, (5, 2))},
+}
+SHORT = {
+    OWN_FORCE: "gradient's force",
+    FLOW: "gradient flow",
+    DECORRELATED: "decorrelated",
+    MEAN_FIELD: "mean field",
+}
+
+
+def _line(ax: Axes, found: xr.Dataset, rung: str, **changes: object) -> None:
+    curve = -found["common"].sel(rung=rung).dropna("time")
+    style = STYLES[rung] | {"label": SHORT.get(rung, rung)} | changes
+    ax.plot(curve["time"], curve, **style)
+
+
+def _times(value: float) -> str:
+    """A factor for a title."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def ends(found: xr.Dataset) -> Figure:
+    """Top and bottom of the ladder: gradient flow and Theorem 4."""
+    fig, ax = plt.subplots()
+    for rung in (FLOW, THEOREM4):
+        _line(ax, found, rung, ls="-")
+    last = found["common"].isel(time=-1)
+    factor = float(last.sel(rung=THEOREM4) / last.sel(rung=FLOW))
+    ax.set(xscale="log", yscale="log", xlabel=TIME, ylabel=FALL)
+    ax.set_xlim(0.5, float(found["time"][-1]))
+    ax.set_ylim(1e-6, 2)
+    ax.set_title(f"At the end the closed form is {_times(factor)} times the flow")
+    label_lines(ax)
+    return fig
+
+
+def forces(frozen: xr.Dataset, factor: xr.DataArray, experiment: float) -> Figure:
+    """Theorem 1's force and that of the gradient: over time, and over the overlap for some sizes."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.9))
+    later = frozen.sel(time=slice(0.5, None))
+    curves = {
+        "theorem": (later["theorem"], {"color": RUST}),
+        "gradient": (later["force"].sel(update="gradient"), {"color": INDIGO, "lw": 2.6}),
+        "leading": (later["leading"], {"color": PERIWINKLE, "ls": (0, (3, 2))}),
+    }
+    for values, style in curves.values():
+        left.plot(later["time"], values / later["gamma"], **style)
+    left.set(xscale="log", yscale="log", xlabel="time $t$", ylabel="force over $\\gamma$", ylim=(2e-3, 6e-2))
+    left.set_yticks([0.003, 0.01, 0.03], ["0.003", "0.01", "0.03"])
+    left.minorticks_off()
+    high = later["force"].sel(update="decorrelated") / later["force"].sel(update="gradient")
+    left.set_title(f"{float(high.max()):.1f} to {float(high.min()):.1f} times too strong")
+    words = (("Theorem 1's update", RUST, 0.034), ("gradient", INDIGO, 0.0056))
+    words += (("its leading order", "#5a64b8", 0.0026),)
+    for text, color, height in words:
+        left.annotate(text, (0.7, height), color=color, fontsize=10.5)
+    for color, row in zip(shades(factor.sizes["size"]), factor, strict=True):
+        name = str(row["size"].values).replace("K", "$K$").replace("M", "$M$")
+        right.plot(row["initial_overlap"], row, color=color, label=name)
+    right.legend(loc="upper left", fontsize=9.5, handlelength=1.2, borderaxespad=0.2, labelspacing=0.25)
+    right.axvline(experiment, **DOTTED)
+    right.axhline(1, **DOTTED)
+    right.annotate("experiments", (experiment, 0.42), ha="right", color=MUTED, fontsize=9.5)
+    right.set(xscale="log", yscale="log", xlabel="overlap $\\rho$", ylabel="theorem / gradient")
+    right.set_ylim(0.35, 3e4)
+    right.set_title(f"Up to {float(factor.max()):.0f} times")
+    return fig
+
+
+def early(law: xr.Dataset) -> Figure:
+    """The first moves: flow on its law, Lemma 4 parallel to it."""
+    fig, ax = plt.subplots()
+    ax.plot(law["time"], law["lemma4"], color=RUST, label="Lemma 4")
+    ax.plot(law["time"], law["even"], "o", ms=5.5, mfc="white", mec=INDIGO, mew=1.3)
+    ax.plot(law["time"], law["even_law"], color=INDIGO, lw=1.4, label="the law, $\\propto t^2$")
+    ax.annotate("gradient flow (circles)", (0.97, 0.3), xycoords="axes fraction", color=INDIGO, ha="right")
+    factor = float(law["lemma4"][0] / law["even"][0])
+    ax.set(xscale="log", yscale="log", xlabel=TIME, ylabel="$\\Vert Z(t)\\Vert_F$")
+    ax.set_title(f"Same power of $t$; Lemma 4 is {_times(factor)} times too large")
+    label_lines(ax)
+    return fig
+
+
+def token_paths(paths: xr.Dataset) -> Figure:
+    """Logits of all tokens under Lemma 4 and under the flow, same axes; colours are classes."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
+    colors = {-1: MUTED, 0: INDIGO, 1: RUST, 2: GREEN}
+    for ax, name in zip(axes, paths["dynamics"].values, strict=True):
+        z = paths["attention"].sel(dynamics=name)
+        owner = paths["owner"].values
+        for token in range(z.sizes["token"]):
+            color = colors[int(owner[token])]
+            ax.plot(z["time"], z.isel(token=token), color=color, lw=2.4 if owner[token] < 0 else 1.5)
+        sinking = int((np.diff(z.values[:, owner >= 0], axis=0) < 0).any(0).sum())
+        words = (
+            f"{sinking} of {(owner >= 0).sum()} distinct tokens fall"
+            if sinking
+            else "all distinct tokens rise"
+        )
+        ax.set_title(f"{name}: {words}")
+        ax.axhline(0, **DOTTED)
+        ax.set_xscale("symlog", linthresh=1, linscale=0.3)
+        ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
+        ax.set(xlabel="time $t$", xlim=(0, None))
+        ax.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
+        ax.minorticks_off()
+    axes[0].set_ylabel("attention logit $z$")
+    axes[0].set_yticks([-1, -0.1, -0.01, 0, 0.01, 0.1, 1], ["−1", "−.1", "−.01", "0", ".01", ".1", "1"])
+    axes[1].annotate("common", (0.97, 0.1), xycoords="axes fraction", color=MUTED, ha="right")
+    return fig
+
+
+def conservation(found: xr.Dataset) -> Figure:
+    """Theorem 3: the ratio that should be 1, and the bounds of ln χ under Lemma 4."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.9))
+    later = found.isel(time=slice(1, None))
+    names = list(later["dynamics"].values)
+    for color, name in zip([RUST, *shades(len(names) - 1)[::-1]], names, strict=True):
+        curve = later["ratio"].sel(dynamics=name)
+        left.plot(later["time"], curve, color=color)
+        text = "Lemma 4" if name == "Lemma 4" else name.replace("flow, ratio ", "flow, $\\nu=$")
+        drop = -11 if name == "Lemma 4" else 3
+        left.annotate(
+            text, (float(later["time"][-1]), float(curve[-1])), xytext=(0, drop), ha="right",
+            textcoords="offset points", color=INK if name != "Lemma 4" else RUST, fontsize=10,
+        )  # fmt: skip
+    left.set(xscale="log", yscale="log", xlabel="time $t$", ylabel="invariant, rare / frequent")
+    left.set_ylim(0.7, 20)
+    left.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+    left.minorticks_off()
+    left.set_title(f"Exact, or off by {float(later['ratio'].max()):.0f}×")
+    lowest = later["lower"] / later["upper"]
+    right.fill_between(later["time"], lowest, 1, color=AMBER, alpha=0.35, lw=0)
+    right.plot(later["time"], later["ln_chi"] / later["upper"], color=RUST)
+    right.set(xscale="log", xlabel="time $t$", ylabel="$\\ln\\chi_0\\;/\\;2B_n$")
+    right.annotate("upper bound", (0.05, 0.995), xycoords=("axes fraction", "data"), va="top")
+    floor = float(lowest[0])
+    right.annotate(
+        "lower bound, $f_0(0)^2$", (0.05, floor - 0.01), xycoords=("axes fraction", "data"), va="top"
+    )
+    right.set_ylim(floor - 0.06, 1.02)
+    right.set_title("$\\ln\\chi_0$ within its bounds")
+    return fig
+
+
+def constant(found: xr.Dataset) -> Figure:
+    """Theorem 4 integrated, corrected and printed."""
+    fig, ax = plt.subplots()
+    ax.plot(found["time"], found["integrated"], color=INDIGO, lw=4.5, alpha=0.35, label="integrated")
+    ax.plot(found["time"], found["corrected"], color=RUST, lw=1.6, label="corrected")
+    ax.plot(found["time"], found["printed"], color=MUTED, ls=(0, (4, 2)), label="as printed")
+    gap = float((found["printed"] - found["integrated"])[0])
+    ax.set(xscale="log", xlabel=TIME, ylabel="$B(t)$", ylim=(0, None))
+    ax.set_title(f"As printed, $B$ starts at {gap:.2f} instead of 0")
+    label_lines(ax)
+    return fig
+
+
+def figure3(found: xr.Dataset) -> Figure:
+    """Figure 3: χ(t) for four decoder rates, dotted lines at t₀, dots where γ peaks."""
+    fig, ax = plt.subplots(figsize=FIGURE_SIZES["wide"])
+    for color, run in zip(shades(found.sizes["run"]), range(found.sizes["run"]), strict=True):
+        one = found.isel(run=run)
+        ax.plot(
+            one["time"], one["chi"], color=color, label=f"$\\eta_Y={format_value(float(one.decoder_rate))}$"
+        )
+        ax.axvline(float(one["transition"]), color=color, lw=1.1, ls=":")
+        peak = float(one["peak_time"])
+        ax.plot(peak, float(one["chi"].interp(time=peak)), "o", color=color, ms=6)
+    ax.set(xlabel=TIME, ylabel="$\\chi_{l_0}(t)$", xlim=(0, float(found["time"][-1])), ylim=(0, None))
+    ax.set_title("Fast decoders rise first and freeze first")
+    label_lines(ax)
+    return fig
+
+
+def figure9(panels: list[xr.Dataset]) -> Figure:
+    """Figure 9: B(t) at two ratios of the rates; the dot at t₀ has the same height on all curves."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.7))
+    for ax, panel in zip(axes, panels, strict=True):
+        for color, run in zip(shades(panel.sizes["run"]), range(panel.sizes["run"]), strict=True):
+            one = panel.isel(run=run)
+            ax.plot(
+                one["time"], one["growth"], color=color, lw=1.6, label=format_value(float(one.attention_rate))
+            )
+            start = float(one["transition"])
+            if start <= float(one["time"][-1]):
+                ax.plot(start, float(one["growth_at_transition"]), "o", color=color, ms=6)
+        height = float(panel["growth_at_transition"][0])
+        ax.axhline(height, **DOTTED)
+        ratio = float(panel["decoder_rate"][0] / panel["attention_rate"][0])
+        ax.set(xlabel="time $t$", xlim=(0, float(panel["time"][-1])), ylim=(0, None))
+        ax.set_title(f"$\\nu={format_value(ratio)}$, $M={panel.attrs['vocabulary']}$: $B(t_0)={height:.4f}$")
+        label_lines(ax, fontsize=9.5)
+    axes[0].set_ylabel("$B(t)$; lines by $\\eta_Z$")
+    return fig
+
+
+def creep(found: xr.Dataset) -> Figure:
+    """The common token long after the transition: Theorem 4 and the flow, over what they had at t = 10⁴."""
+    fig, ax = plt.subplots(figsize=FIGURE_SIZES["wide"])
+    styles = {"growth": (AMBER, "Theorem 4"), "flow": (INDIGO, "flow")}
+    for run, dash in ((0, "-"), (1, (0, (4, 2)))):
+        one = found.isel(run=run)
+        for name, (color, words) in styles.items():
+            curve = one[name] / one[name].sel(time=1e4, method="nearest")
+            label = f"{words}, $\\nu={format_value(float(one.rate_ratio))}$"
+            ax.plot(one["time"], curve, color=color, ls=dash, label=label)
+    ax.axhline(1, **DOTTED)
+    ax.set(xscale="log", xlabel=TIME, ylabel="$-z(t)$ over its value at $10^4$", ylim=(0, None))
+    tops = [
+        float(found[name].isel(run=0)[-1] / found[name].isel(run=0).sel(time=1e4, method="nearest"))
+        for name in styles
+    ]
+    percent = [f"+{100 * (top - 1):.0f} %" for top in tops]
+    ratio = format_value(float(found["rate_ratio"][0]))
+    ax.set_title(f"From $10^4$ to $10^6$ at $\\nu={ratio}$: Theorem 4 {percent[0]}, flow {percent[1]}")
+    label_lines(ax)
+    return fig
+
+
+def ladder(pair: tuple[xr.Dataset, xr.Dataset], *, log: bool) -> Figure:
+    """All rungs at two ratios of the learning rates, one above the other."""
+    fig, axes = plt.subplots(2, 1, figsize=(7.0, 8.4), sharex=True)
+    for ax, found in zip(axes, pair, strict=True):
+        trained = [name for name in found["rung"].values if str(name).startswith("SGD")]
+        for marker, name in zip("os^Dv", trained, strict=False):
+            curve = -found["common"].sel(rung=name).dropna("time")
+            spread = found["spread"].sel(rung=name, time=curve["time"])
+            face = INK if marker == "o" else "white"
+            curve = curve.where(curve > 0) if log else curve
+            points = slice(None, None, 3) if curve.sizes["time"] > 20 else slice(None)
+            ax.errorbar(
+                curve["time"][points], curve[points], None if log else spread[points], fmt=marker, ms=5,
+                color=INK, mfc=face, elinewidth=1, zorder=4,
+            )  # fmt: skip
+            ax.plot(curve["time"], curve, color=INK, lw=0.7, zorder=3, label=str(name).replace("T", "$T$"))
+        for rung in STYLES:
+            _line(ax, found, rung)
+        ratio = found.attrs["decoder_rate"] / found.attrs["attention_rate"]
+        last = found["common"].isel(time=-1)
+        factor = float(last.sel(rung=LEMMA4) / last.sel(rung=FLOW))
+        ax.set(xscale="log", ylabel=FALL)
+        ax.set_xlim(1 if log else 0.3, float(found["time"][-1]))
+        if log:
+            ax.set_yscale("log")
+            top = float(-last.min())
+            ax.set_ylim(top * 2e-5, top * 2)
+        else:
+            ax.set_ylim(0, None)
+        ax.set_title(
+            f"$\\eta_Y={format_value(ratio)}\\,\\eta_Z$: Lemma 4 ends at {_times(factor)} times the flow"
+        )
+    axes[1].set_xlabel(TIME)
+    for ax in axes:
+        label_lines(ax)
+    return fig
+
+
+def explorer_frame(curves: xr.Dataset, time: float | None = None) -> Figure:
+    """The theory curves beside the true flow, all parameters given; axes are the same in all frames."""
+    # Drawn a hundred times: the layout is fixed, and no text is mathematics, which costs most of a drawing.
+    fig = plt.figure(figsize=(6.0, 4.0), layout="none")
+    ax = fig.add_axes((0.135, 0.14, 0.84, 0.75))
+    rungs = (THEOREM4, LEMMA4, DECORRELATED, FLOW)
+    for place, rung in enumerate(rungs):
+        ax.plot(curves["time"], curves["common"].sel(rung=rung), **STYLES[rung], zorder=2 + place)
+        height = 0.28 - 0.075 * place
+        ax.plot([0.62, 0.69], [height, height], transform=ax.transAxes, **STYLES[rung])
+        ax.text(0.71, height, SHORT.get(rung, rung), transform=ax.transAxes, va="center", fontsize=11)
+    peak = curves.attrs["peak"]
+    ax.axvline(peak, **DOTTED)
+    ax.annotate("t*", (peak, 2e-8), color=MUTED, xytext=(3, 0), textcoords="offset points", style="italic")
+    at = curves.sel(time=curves["time"][-1] if time is None else time, method="nearest")
+    if time is not None:
+        ax.axvline(float(at["time"]), color=INK, lw=1)
+    words = {"xlabel": "time t (steps of batch size 1)", "ylabel": "fall of the common token, −z"}
+    ax.set(xscale="log", yscale="log", xlim=(0.1, float(curves["time"][-1])), ylim=(1e-8, 10), **words)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda value, _: _power(value))
+    ax.minorticks_off()
+    factor = float(at["common"].sel(rung=LEMMA4) / at["common"].sel(rung=FLOW))
+    side = "<" if curves.attrs["overlap"] < curves.attrs["limit"] else ">"
+    ax.text(0.03, 0.95, f"ρ {side} 1/K", transform=ax.transAxes, va="top")
+    ax.set_title(f"Lemma 4 / flow = {factor:.2g} at t = {_power(float(at['time']))}")
+    return fig
+
+
+def _power(value: float) -> str:
+    """A power of ten as plain text."""
+    return "1" if value == 1 else "10" + f"{round(math.log10(value))}".translate(_SUPERSCRIPT)
+
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def rung_table(table: pd.DataFrame) -> pd.DataFrame:
+    """`experiments.step_table` as text for a reader."""
+
+    def text(value: float, form: str) -> str:
+        return "–" if np.isnan(value) else form.format(value).replace("-", "−")
+
+    columns = {
+        "common": "{:.4g}",
+        "top": "{:.3g}",
+        "rare": "{:.2g}",
+        "entropy": "{:.3f}",
+        "ratio": "{:.2f}",
+        "gap": "{:.0%}",
+    }
+    shown = table.assign(**{name: [text(v, form) for v in table[name]] for name, form in columns.items()})
+    return shown.assign(above=[name or "–" for name in shown["above"]])
+
+
+COLUMNS = {
+    "rung": "rung",
+    "common": "−z common",
+    "top": "z frequent",
+    "rare": "z rare",
+    "entropy": "H (nats)",
+    "above": "compared with",
+    "given_up": "given up",
+    "ratio": "ratio at the end",
+    "gap": "largest gap",
+}
+
+#: Without the entropy, which hardly moves in the theorem's regime.
+LOGITS = {name: words for name, words in COLUMNS.items() if name != "entropy"}
+
+#: Arguments of `frame_html` for `experiments.regimes`.
+REGIME = {
+    "columns": {
+        "regime": "classes",
+        "classes": "K",
+        "vocabulary_ratio": "M/K²",
+        "overlap": "overlap",
+        "largest_eigenvalue": "largest eigenvalue of E",
+        "limit": "allowed: 1/K",
+        "weak_overlap": "holds",
+    },
+    "formats": {
+        "vocabulary_ratio": "{:.2g}",
+        "overlap": "{:.3f}",
+        "largest_eigenvalue": "{:.3f}",
+        "limit": "{:.3f}",
+        "weak_overlap": lambda holds: "yes" if holds else "no",
+    },
+    "label": "Assumption 2",
+}
+
+
+def joint_table(found: Mapping[float, xr.DataArray]) -> pd.DataFrame:
+    """−z of the common token at the end, by rate ratio: decorrelated flow, Lemma 4 and their ratio."""
+    rows = []
+    for ratio, values in found.items():
+        joint, closed = (float(-values.sel(rung=name)) for name in (DECORRELATED, LEMMA4))
+        row = {"η_Y/η_Z": format_value(ratio), "decorrelated flow": f"{joint:.4f}"}
+        rows.append(row | {"Lemma 4": f"{closed:.4f}", "Lemma 4 / flow": f"{closed / joint:.3f}"})
+    return pd.DataFrame(rows)
