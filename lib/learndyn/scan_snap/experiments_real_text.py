@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,17 @@ from learndyn.core.text import LanguageData, language_data
 from learndyn.core.text_settings import TextConfig
 from learndyn.core.text_training import train
 from learndyn.scan_snap import experiments_real_text_words as text_words
+from learndyn.scan_snap import published
 from learndyn.scan_snap.settings_real_text import RealText
 
 #: A row has a winner if one key has more than half of it, and is decided if one has more than this.
 DECIDED = 0.95
+_STATISTICS = {
+    "entropy": "mean row entropy (nats)",
+    "row_maximum": "mean largest weight of a row",
+    "decided": "rows with a weight above 0.95",
+    "key_columns": "columns with a weight above 0.5",
+}
 
 
 def load(settings: RealText, text: str, vocabulary_size: int | None) -> LanguageData:
@@ -56,6 +64,17 @@ def map_statistics(maps: xr.DataArray) -> xr.Dataset:
             "key_columns": wins.any(rows).sum(keys),
         }
     )
+
+
+def published_maps() -> xr.DataArray:
+    """The published maps ``[snapshot, query_position, key_position]``, each row scaled to sum 1.
+
+    The image has 256 levels, and many small weights of the first map lie below the first.
+    """
+    found = published.figure7_attention().rename(
+        step="snapshot", position="query_position", key="key_position"
+    )
+    return found / found.sum("key_position")
 
 
 def kept_winners(maps: xr.DataArray, step: str) -> xr.DataArray:
@@ -170,7 +189,14 @@ def read_archive(path: str) -> xr.Dataset:
     data = records.load(found[0])
     if "attention_entropy" not in data:
         raise records.RecordError(f"{path} has no attention_entropy; give an archive of this chapter's texts")
-    return data
+    return data.assign_attrs(archived=1)
+
+
+def origin(runs: xr.Dataset) -> str:
+    """What was trained, and whether that was here, in a line."""
+    where = "archived: " if runs.attrs.get("archived") else ""
+    steps = json.loads(runs.attrs["config"])["steps"]
+    return f"{where}{runs.attrs['text']}, {runs.attrs['vocabulary'] - 1:,} words, {steps:,} iterations"
 
 
 def deep_run(settings: RealText, data: LanguageData) -> xr.Dataset:
@@ -180,11 +206,96 @@ def deep_run(settings: RealText, data: LanguageData) -> xr.Dataset:
     return read_archive(settings.deep_archive)
 
 
+def rate_runs(settings: RealText) -> dict[str, xr.Dataset]:
+    """The ensemble of Figure 10 on each of its texts, by a name that says what was trained."""
+    runs = {}
+    for text in settings.rate_texts:
+        data = load(settings, text, settings.rate_vocabulary_size)
+        run = train(settings.figure10, data, device=settings.device, progress=settings.progress)
+        runs[origin(run)] = run
+    return runs
+
+
+def variant(settings: RealText, **changes: object) -> xr.Dataset:
+    """One run of the ensemble of Figure 10, the largest rate, with ``changes`` to its `TextConfig`."""
+    config = settings.figure10
+    largest = max(range(config.runs), key=lambda run: (config.learning_rate[run], -config.seed[run]))
+    data = load(settings, settings.rate_texts[0], settings.rate_vocabulary_size)
+    run = train(config.select([largest]).replace(**changes), data, device=settings.device)
+    return run.isel(run=0)
+
+
+def compare(runs: Mapping[str, xr.Dataset]) -> str:
+    """Entropy and validation loss of single runs at the end, in a sentence."""
+    parts = []
+    for name, run in runs.items():
+        end = run.isel(evaluation=-1)
+        values = float(end["attention_entropy"].isel(layer=0)), float(end["validation_loss"])
+        parts.append(f"{name}: entropy {values[0]:.2f}, validation loss {values[1]:.2f} nats")
+    return "; ".join(parts) + "."
+
+
+def at_rate(runs: xr.Dataset, rate: float) -> xr.Dataset:
+    """The runs of an ensemble that have this learning rate."""
+    return runs.isel(run=np.flatnonzero(runs["learning_rate"].values == rate))
+
+
+def maps_of_rates(runs: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The maps of an ensemble's first seed by rate, ``[snapshot, query_position, key_position]``."""
+    first = runs.isel(run=np.flatnonzero(runs["seed"].values == runs["seed"].values[0]))
+    return {
+        f"{rate:g}": first["maps"].isel(run=run, layer=0, head=0)
+        for run, rate in enumerate(first["learning_rate"].values)
+    }
+
+
 def by_rate(runs: xr.Dataset) -> xr.Dataset:
     """Entropies of an ensemble by rate, over (rate, evaluation): ``mean`` and ``std`` over its seeds."""
     entropy = runs["attention_entropy"].isel(layer=0).rename(learning_rate="rate")
     groups = entropy.groupby("rate")
     return xr.Dataset({"mean": groups.mean("run"), "std": groups.std("run", ddof=1)})
+
+
+def ends(ensembles: Iterable[xr.Dataset]) -> list[xr.Dataset]:
+    """`by_rate` of several ensembles at the end."""
+    return [by_rate(runs).isel(evaluation=-1) for runs in ensembles]
+
+
+def spreads(runs: xr.Dataset, start: float = 300.0, points: int = 25) -> tuple[float, float]:
+    """How far the rates of an ensemble are apart: largest minus smallest mean entropy over the rates.
+
+    First averaged over iterations, then over rate × iteration, both on a logarithmic grid: iterations from
+    ``start`` over the largest rate, products from ``start``, each to where the last common measurement is.
+    """
+    means = by_rate(runs)["mean"]
+    rates, steps = means["rate"].values, means["evaluation"].values
+    curves = means.transpose("rate", "evaluation").values
+
+    def spread(first: float, last: float, powers: np.ndarray) -> float:
+        grid = np.geomspace(first, last, points)
+        values = [
+            np.interp(np.log(grid), np.log(power * steps[1:]), curve[1:])
+            for power, curve in zip(powers, curves, strict=True)
+        ]
+        return float(np.ptp(values, axis=0).mean())
+
+    by_iteration = spread(start / rates.max(), float(steps[-1]), np.ones(len(rates)))
+    return by_iteration, spread(start, float(rates.min() * steps[-1]), rates)
+
+
+def statistics_table(sources: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """`map_statistics` of several sources (rows) as text, a column for each step."""
+    rows = []
+    for source, found in sources.items():
+        for name, words in _STATISTICS.items():
+            values = found[name].values
+            texts = [f"{100 * v:.0f} %" if name == "decided" else f"{v:.3g}" for v in values]
+            steps = [f"iteration {step}" for step in found["snapshot"].values]
+            rows.append({"of each map": words, "maps": source} | dict(zip(steps, texts, strict=True)))
+    order = list(_STATISTICS.values())
+    return pd.DataFrame(rows).sort_values(
+        "of each map", kind="stable", key=lambda names: names.map(order.index)
+    )
 
 
 def entropy_table(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:

@@ -87,12 +87,12 @@ def _followers(ids: Int[np.ndarray, "column position"], reach: int, vocabulary: 
 
 
 def _information(counts: csr_array) -> Float[np.ndarray, " token"]:
-    rows, columns = counts.nonzero()
-    pairs = np.asarray(counts[rows, columns]).ravel()
-    whole, each = np.asarray(counts.sum(0)).ravel(), np.asarray(counts.sum(1)).ravel()
-    share = pairs / each[rows]
-    terms = share * np.log(share / (whole[columns] / whole.sum()))
-    return np.bincount(rows, weights=terms, minlength=len(each))
+    """KL(P(column | row) ‖ P(column)) of each row."""
+    pairs = counts.tocoo()
+    whole, each = (np.asarray(counts.sum(axis)).ravel() for axis in (0, 1))
+    share = pairs.data / each[pairs.row]
+    terms = share * np.log(share / (whole[pairs.col] / whole.sum()))
+    return np.bincount(pairs.row, weights=terms, minlength=len(each))
 
 
 # --- probes of the lowest layer's attention ---
@@ -217,8 +217,10 @@ def gains(received: xr.DataArray, table: xr.Dataset) -> dict[str, xr.DataArray]:
     top = selected.isel(token=np.flatnonzero(third == 2))
     return {
         "gain": gain,
-        "gain_by_frequency": _pooled(shares, bins, np.arange(len(bins)), "frequency_bin"),
-        "gain_by_specificity": _pooled(shares, third, chosen, "third"),
+        "gain_by_frequency": _pooled(shares, bins, np.arange(len(bins)), len(FREQUENCY_EDGES) + 1).rename(
+            group="frequency_bin"
+        ),
+        "gain_by_specificity": _pooled(shares, third, chosen, 3).rename(group="third"),
         "specificity_correlation": _along_tokens(
             selected, partial(partial_rank_correlation, with_=specific, given=frequency)
         ),
@@ -234,12 +236,12 @@ def _log_ratio(numerator: xr.DataArray, denominator: xr.DataArray) -> xr.DataArr
 
 
 def _pooled(
-    shares: tuple[xr.DataArray, xr.DataArray], group: np.ndarray, tokens: np.ndarray, dim: str
+    shares: tuple[xr.DataArray, xr.DataArray], group: np.ndarray, tokens: np.ndarray, groups: int
 ) -> xr.DataArray:
-    """The gain of groups of words; ``group`` numbers them, for the words ``tokens``."""
-    number = xr.DataArray(group, dims="token")
-    received, expected = (share.isel(token=tokens).groupby(number.rename(dim)).sum() for share in shares)
-    return _log_ratio(received, expected)
+    """The gain of groups of words, NaN for one without; ``group`` numbers them, for the words ``tokens``."""
+    number = xr.DataArray(group, dims="token", name="group")
+    received, expected = (share.isel(token=tokens).groupby(number).sum() for share in shares)
+    return _log_ratio(received, expected).reindex(group=range(groups))
 
 
 def _along_tokens(values: xr.DataArray, function: Callable[[np.ndarray], float]) -> xr.DataArray:
