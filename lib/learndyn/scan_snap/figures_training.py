@@ -160,7 +160,7 @@ def momentum(curves: Mapping[float | int, xr.Dataset]) -> Figure:
     for ax, label, title in zip(
         axes,
         ("distinct entropy (nats)", "attention on common tokens"),
-        ("Sparser with momentum,", "and less common"),
+        ("Momentum: sparser", "and less common"),
         strict=True,
     ):
         ax.set(xscale="log", xlabel="step", ylabel=label, title=title)
