@@ -41,7 +41,7 @@ phase_queries = 3  # Q where one task is shown
 phase_points = 25  # of the maps, along each axis
 horizons = [1e2, 1e3, 1e4]  # times of the flow
 last_time = 1e8
-explorer_thresholds = [0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3]  # in units of 1/M
+explorer_thresholds = [0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3]  # in units of 1/M
 device = "cpu"
 progress = True
 
@@ -287,9 +287,9 @@ show(
 )
 
 # %% [markdown]
-# The paper's sentence about $\eta_Z$ is right for its experiments, for a reason that its theory does not contain. Nor does
-# the ordinary account of momentum, as a learning rate ten times larger: steps ten times larger without momentum give
-# the level line too (Exercise 1).
+# The paper's sentence about $\eta_Z$ is right for its experiments, for a reason that its theory does not contain. The usual
+# account of momentum, a learning rate ten times larger, does not contain it either: steps ten times larger without momentum
+# give the level line too (Exercise 1).
 #
 # ## Phase diagrams
 #
@@ -312,7 +312,7 @@ show(
 # %% [markdown]
 # Now the mean field with momentum, for 100 iterations, with the 64 published points in the same colours. A disc of the
 # colour around it is predicted; most are a shade paler, which is the bias. The amber line is the ratio of least entropy:
-# look at how it rises with the number of classes.
+# look at how it rises with the number of classes, and falls with $\eta_Z$.
 
 # %%
 fine = np.geomspace(0.4, 3.6, points), np.geomspace(0.8, 12.5, 3 * points)
@@ -321,7 +321,8 @@ show(
     figures.momentum_phases(swept.distinct_entropy, paper.distinct_entropy),
     name="scan-phase-momentum",
     source="Figure 6",
-    caption="Distinct entropy of the mean field over both rates; discs: the published points. Amber: the ratio of least entropy, where it is inside. $K=2Q$.",
+    caption="Distinct entropy of the mean field over both rates; discs: the published points; bias: how far the mean field "
+    "lies above them. Amber: the ratio of least entropy, where it is inside. $K=2Q$.",
 )
 
 # %% [markdown]
@@ -364,7 +365,7 @@ show(
 ends = late.sel(time=[settings.horizons[1], settings.last_time], method="nearest")
 moved = abs(ends.diff("time")).max()
 Markdown(
-    f"From $t={settings.horizons[1]:g}$ to {settings.last_time:g}, largest change over the ratios: of $z$ of a common token "
+    f"From $t=10^{{{np.log10(settings.horizons[1]):.0f}}}$ to $10^{{{np.log10(settings.last_time):.0f}}}$, largest change over the ratios: of $z$ of a common token "
     f"{float(moved.fall):.2f}, of the attention on common tokens {float(moved.common_mass):.2f}, of the distinct entropy "
     f"{float(moved.distinct_entropy):.3f} nats."
 )

@@ -167,6 +167,19 @@ def best_ratios(entropy: xr.DataArray) -> xr.DataArray:
     return entropy.idxmin("rate_ratio")
 
 
+def dip(entropy: xr.DataArray) -> Float[np.ndarray, "attention_rate"]:
+    """The rate ratio of least entropy between grid points (parabola in ln ratio); NaN where it is an end."""
+    values = entropy.transpose("attention_rate", "rate_ratio").to_numpy()
+    x = np.log(entropy.rate_ratio.to_numpy())
+    found = np.full(len(values), np.nan)
+    for row, (place, one) in enumerate(zip(values.argmin(axis=1), values, strict=True)):
+        if 0 < place < len(x) - 1:
+            near = slice(place - 1, place + 2)
+            a, b, _ = np.polyfit(x[near], one[near], 2)
+            found[row] = np.exp(-b / (2 * a))
+    return found
+
+
 def creep_share(settings: LearningRates, cells: xr.Dataset) -> xr.DataArray:
     """Which part of the fall from the smallest to the largest attention rate the flow has, too.
 

@@ -15,7 +15,7 @@ from scipy.special import entr
 
 from learndyn.core import plotting
 from learndyn.core.plotting import INK, MUTED, PALETTE, label_lines, shades
-from learndyn.scan_snap.experiments_learning_rates import best_ratios, creep_slopes, slopes
+from learndyn.scan_snap.experiments_learning_rates import best_ratios, creep_slopes, dip, slopes
 from learndyn.scan_snap.task import TaskConfig, syn_medium
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
@@ -277,7 +277,8 @@ def _discs(ax: Axes, values: xr.DataArray, limits: Mapping[str, object]) -> None
     """Measured values as discs in the colours of the map."""
     y, x = np.meshgrid(*(values[dim] for dim in values.dims), indexing="ij")
     colors = values.to_numpy().ravel()
-    ax.scatter(x.ravel(), y.ravel(), c=colors, s=52, edgecolor="white", linewidth=1.3, zorder=3, **limits)
+    style = {"s": 52, "edgecolor": "white", "linewidth": 1.3, "zorder": 3, "clip_on": False}
+    ax.scatter(x.ravel(), y.ravel(), c=colors, **style, **limits)
 
 
 def momentum_phases(found: xr.DataArray, paper: xr.DataArray) -> Figure:
@@ -292,13 +293,11 @@ def momentum_phases(found: xr.DataArray, paper: xr.DataArray) -> Figure:
     for ax, q in zip(axes.flat, queries, strict=False):
         here = found.sel(queries=q).transpose("rate_ratio", "attention_rate")
         image = _map(ax, here, limits)
-        best = best_ratios(here)
-        inside = (best > here.rate_ratio.min()) & (best < here.rate_ratio.max())
-        ax.plot(here.attention_rate, best.where(inside), color=AMBER, lw=1.8)
+        ax.plot(here.attention_rate, dip(here), color=AMBER, lw=1.8)
         _discs(ax, paper.sel(queries=q).transpose("rate_ratio", "attention_rate"), limits)
         near = {name: paper[name] for name in ("attention_rate", "rate_ratio")}
         bias = float((found.sel(queries=q).interp(near) - paper.sel(queries=q)).mean())
-        ax.set_title(f"$Q={q}$: {bias:.2f} above the paper")
+        ax.set_title(f"$Q={q}$: bias {bias:.2f}")
         _log_ticks(ax, "x", paper.attention_rate.to_numpy())
         _log_ticks(ax, "y", paper.rate_ratio.to_numpy())
     _share_labels(fig, axes, ETA_Z, RATIO)

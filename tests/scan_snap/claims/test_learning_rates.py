@@ -313,6 +313,15 @@ def test_family_members_have_the_entropy_asked_for() -> None:
     np.testing.assert_allclose(found.sum("weight"), 1)
 
 
+def test_dip_lies_between_grid_points_and_not_at_an_end() -> None:
+    ratios = np.geomspace(0.5, 8, 9)
+    bowls = [np.log(ratios / 1.3) ** 2, np.log(ratios / 20) ** 2]
+    entropy = xr.DataArray(np.stack(bowls), {"attention_rate": [1.0, 2.0], "rate_ratio": ratios})
+    found = experiments.dip(entropy)
+    np.testing.assert_allclose(found[0], 1.3)
+    assert np.isnan(found[1])
+
+
 def test_creep_share_compares_the_same_fall() -> None:
     settings = LearningRates()
     share = experiments.creep_share(settings, published.figure6())
