@@ -117,8 +117,8 @@ theory = {"theorem's regime": everyone, "half the common weight": weaker.theorem
 frame_html(experiments.regimes(theory | {name: one.to_classes() for name, one in syn.items()}), **figures.REGIME)
 
 # %% [markdown]
-# The experiments start far outside. In the regime of the paper's Figure 3, which this page calls the theorem's, each *pair* of
-# classes overlaps by less than $1/K$, but $E$ as a whole is too large still. With half the weight on the common token all holds
+# The experiments start far outside. With the numbers of the paper's Figure 3, $K=10$ and $M=1000$ (the theorem's regime, on this page), each *pair*
+# of classes overlaps by less than $1/K$, but $E$ as a whole is too large still. With half the weight on the common token all holds
 # (exercise 2).
 #
 # ## The gradient flow
@@ -266,7 +266,7 @@ show(
     name="scan-ladder-fates",
     source="Theorem 2",
     caption="All tokens of three random classes with one common token (grey), $M=500$, $\\eta_Y=\\eta_Z=0.5$. Colours: distinct "
-    "tokens by class. Axes linear near 0.",
+    "tokens by class; the titles count them. Axes linear near 0.",
 )
 
 # %%
@@ -277,7 +277,7 @@ frame_html(
 )
 
 # %% [markdown]
-# With $\eta_Y=100\,\eta_Z$ the flow obeys the theorem as well ([exercise 1](#exercises)). Corollary 2 extends it to several common tokens,
+# With $\eta_Y=100\,\eta_Z$ the flow obeys the theorem as well (exercise 1). Corollary 2 extends it to several common tokens,
 # if classes are symmetric.
 #
 # ### Theorem 3: what is conserved
@@ -354,7 +354,7 @@ show(
     figures.figure9(panels),
     name="scan-fig9",
     source="Figure 9",
-    caption="$B(t)$ with $K=C_0=1$; the number in the title is $B(t_0)$. Lines are labelled by $\\eta_Z$.",
+    caption="$B(t)$ with $K=C_0=1$, for several $\\eta_Z$ (numbers at the right); dotted: $B(t_0)$.",
 )
 
 # %% [markdown]
@@ -436,7 +436,8 @@ frame_html(figures.rung_table(experiments.step_table(pair.large, ladder_rungs)),
 # - **The gradient of $Y$** is the expensive step: the decorrelated update has a force of about $ME'e^{-\rho x}$ times the true one. With
 #   the gradient's own force {eq}`eq-scan-theory_ladder-own-force` in its place, Lemma 4's equation follows the flow (fast decoder).
 # - **The decoder's memory** costs a factor of two at equal rates and nothing with a fast decoder.
-# - **Constant norms**, Theorem 4's own step, is the cheapest.
+# - **Constant norms**, Theorem 4's own step, is cheap: $B$ is $1+(K-1)\rho$ times Lemma 4's fall at first, since overlaps take the place of
+#   $E'$, and later the logarithm flattens that.
 # - **Short sequences.** Since the population's force is of order $1/M$, it is weaker than what $T=128$ tokens add by chance: attention turns
 #   to tokens whose share of a sequence varies least, the frequent ones, and away from all rare ones, common or not.
 
@@ -444,7 +445,7 @@ frame_html(figures.rung_table(experiments.step_table(pair.large, ladder_rungs)),
 excess = experiments.length_excess(pair.small, settings.lengths)
 rare = [claims.end(pair.small, name, "rare") for name in (experiments.training_name(settings.lengths[0]), "mean field")]
 Markdown(
-    f"Rarest distinct token at the end: $z$ = {rare[0]:.4f} at $T={settings.lengths[0]}$, {rare[1]:.4f} in the mean field. "
+    f"Rarest distinct token at the end: $z={rare[0]:.4f}$ at $T={settings.lengths[0]}$, ${rare[1]:.4f}$ in the mean field. "
     "Common token's excess over the mean field, times $T$: "
     + ", ".join(f"{value * length:.1f} at $T={length}$" for length, value in excess.items())
     + ". The effect is of order $1/T$."
@@ -455,7 +456,7 @@ Markdown(
 #
 # Syn-Small: ten common tokens, $K=2$, $M=34$, overlap 0.722, the training of the paper's Figure 4 with its random numbers, mean over ten
 # seeds. Theorem 4 is stretched to ten common tokens and one class per query by $C_0=KN_c/(r(K-1)\rho_0^2)$ (derived). The vertical axis is
-# linear now: all rungs are within a factor of two.
+# linear now: the rungs end within about a factor of two of each other.
 
 # %%
 experiment_pair = claims.Pair(
@@ -468,8 +469,8 @@ for claim in ("mean-field", "finite-length"):
 show(
     figures.ladder(experiment_pair, log=False),
     name="scan-ladder-experiments",
-    caption="All rungs in Syn-Small; bars: standard deviation over seeds. Look at the mean field beside the flow: they "
-    "differ by momentum alone.",
+    caption="All rungs in Syn-Small; bars: standard deviation over seeds. Look at the mean field beside the flow: "
+    "momentum makes nearly all of the difference.",
 )
 
 # %%
@@ -486,8 +487,8 @@ frame_html(figures.rung_table(experiments.step_table(experiment_pair.large, shor
 # - **The theorem's force is too strong here as well**, early on: look at the distance of the curves around $t=10$. But attention moves so
 #   far that it dims its own force (the $e^{4z}$ of Theorem 4), and what remains of a factor in the force is its logarithm. The distinct
 #   tokens tell more: $z$ of the most frequent one, and the entropy $H$, are well off under Lemma 4 at ratio 1.
-# - **The steps cancel in part**: above the flow, decoupling raises the curve and Lemma 4 lowers it again. A theory curve near the
-#   training curve is no proof of the steps between.
+# - **Steps cancel**: at ratio 1 decoupling raises the curve and Lemma 4 lowers it again; at ratio 10 finite length undoes what momentum did.
+#   A theory curve near the training curve is no proof of the steps between.
 # - **Short sequences** make attention sparser still ([Attention scans, then snaps](training.py)).
 #
 # ## Explorer
@@ -519,37 +520,28 @@ explore(
 
 # %%
 explore(
-    lambda attention_rate, rate_ratio, classes, vocabulary, overlap, time: figures.explorer_frame(
-        steps.explorer_curves(overlap, classes, vocabulary, rate_ratio, attention_rate, span), time
-    ),
-    {
-        "attention_rate": [0.05, 0.2, 0.5, 1.0, 3.0],
-        "rate_ratio": [0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
-        "classes": [2, 5, 10, 20],
-        "vocabulary": [100, 300, 1000, 10_000, 100_000],
-        "overlap": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.722, 0.9],
-        "time": [10.0, 100.0, 1000.0, 10_000.0],
-    },
+    lambda time, **given: figures.explorer_frame(steps.explorer_curves(**given, times=span), time),
+    experiment.LIVE_GRID,
     frames=False,
     name="scan-ladder-live",
     labels={"attention_rate": "$\\eta_Z$", "rate_ratio": "$\\eta_Y/\\eta_Z$", "classes": "$K$", "vocabulary": "$M$"},
-    start={"attention_rate": 0.5, "rate_ratio": 10.0, "classes": 10, "vocabulary": 1000, "overlap": 0.03, "time": 1000.0},
+    start=experiment.LIVE_START,
     caption="Live in JupyterLab. Multiply the vocabulary by ten: Lemma 4 stays, the flow falls by ten.",
 )
 
 # %% [markdown]
 # ## Where the story stops
 #
-# - The theorems are correct, about their own dynamics: Theorems 1 to 3 hold here to rounding. The open step is the first one, from the
-#   gradient to the decorrelated update. No choice of overlap closes it where attention moves; try the explorer.
-# - The two remedies point in opposite directions. Large overlap makes the gradient's force strong and breaks Assumption 2; small overlap saves the
-#   assumption, and nothing happens.
+# - The theorems are correct, about their own dynamics: Theorems 1 to 3 hold here to rounding. The open step is the one from the gradient to
+#   the decorrelated update. Where attention moves, no overlap closes it at all times; try the explorer.
+# - The two remedies point in opposite directions. A large overlap makes the gradient's force strong and breaks Assumption 2; a small one saves
+#   the assumption, and next to nothing happens.
 # - What survives is qualitative: distinct up, common down, frequent before rare, freeze by a dying signal. Even that needs a fast decoder when
 #   classes are not symmetric; set `fate_seeds` to see how often.
-# - Finite length is not in the paper's theory beyond Lemma 2. In the theorem's regime it is the strongest force of all at the published $T$. A theory of the
-#   $1/T$ term is missing.
-# - {cite:t}`tian2024joma` drop the closed form for the decoder and derive joint dynamics of attention and the layer above, with attention expressed by
-#   that layer's weights at any time: no decorrelation, no race between two rates.
+# - Finite length is not in the paper's theory beyond Lemma 2. In the theorem's regime, at the published $T$, it is stronger than the force that the
+#   theory describes. A theory of the $1/T$ term is missing; change `lengths`.
+# - {cite:t}`tian2024joma` integrate the attention out instead: a conserved quantity expresses it by the weights of the layer above, at any time, and no
+#   closed form of the decoder is needed.
 #
 # ## Exercises
 #
@@ -585,9 +577,9 @@ longer = settings.replace(momentum=0.0, experiment_steps=10 * settings.experimen
 config = longer.experiment_training(1.0).replace(rng="vectorised")
 plain = experiments.trained_rungs(train(config, device=settings.device), config.tasks, 0.0)[experiments.training_name(128)]
 Markdown(
-    f"Common logit {float(plain['common'][-1]):.3f}, entropy {float(plain['entropy'][-1]):.3f}. Flow: "
-    f"{claims.end(experiment_pair.small, 'gradient flow'):.3f}, {claims.end(experiment_pair.small, 'gradient flow', 'entropy'):.3f}; "
-    f"with momentum {claims.end(experiment_pair.small, 'SGD, T = 128'):.3f}, "
+    f"Common logit ${float(plain['common'][-1]):.3f}$, entropy {float(plain['entropy'][-1]):.3f}. Flow: "
+    f"${claims.end(experiment_pair.small, 'gradient flow'):.3f}$, {claims.end(experiment_pair.small, 'gradient flow', 'entropy'):.3f}; "
+    f"with momentum ${claims.end(experiment_pair.small, 'SGD, T = 128'):.3f}$, "
     f"{claims.end(experiment_pair.small, 'SGD, T = 128', 'entropy'):.3f}. The rest of the way to the flow is the finite length."
 )
 

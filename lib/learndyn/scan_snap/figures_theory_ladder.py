@@ -127,12 +127,8 @@ def token_paths(paths: xr.Dataset) -> Figure:
             color = colors[int(owner[token])]
             ax.plot(z["time"], z.isel(token=token), color=color, lw=2.4 if owner[token] < 0 else 1.5)
         sinking = int((np.diff(z.values[:, owner >= 0], axis=0) < 0).any(0).sum())
-        words = (
-            f"{sinking} of {(owner >= 0).sum()} distinct tokens fall"
-            if sinking
-            else "all distinct tokens rise"
-        )
-        ax.set_title(f"{name}: {words}")
+        words = f"{sinking} of {(owner >= 0).sum()} fall" if sinking else "all rise"
+        ax.set_title(f"{str(name).capitalize()}: {words}")
         ax.axhline(0, **DOTTED)
         ax.set_xscale("symlog", linthresh=1, linscale=0.3)
         ax.set_yscale("symlog", linthresh=0.01, linscale=0.6)
@@ -224,7 +220,8 @@ def figure9(panels: list[xr.Dataset]) -> Figure:
         ax.axhline(height, **DOTTED)
         ratio = float(panel["decoder_rate"][0] / panel["attention_rate"][0])
         ax.set(xlabel="time $t$", xlim=(0, float(panel["time"][-1])), ylim=(0, None))
-        ax.set_title(f"$\\nu={format_value(ratio)}$, $M={panel.attrs['vocabulary']}$: $B(t_0)={height:.4f}$")
+        ax.set_title(f"$\\nu={format_value(ratio)}$, $M={panel.attrs['vocabulary']}$: one height")
+        ax.annotate(f"$B(t_0)={height:.4f}$", (0.96, 0.05), xycoords="axes fraction", ha="right")
         label_lines(ax, fontsize=9.5)
     axes[0].set_ylabel("$B(t)$; lines by $\\eta_Z$")
     return fig
@@ -282,9 +279,8 @@ def ladder(pair: tuple[xr.Dataset, xr.Dataset], *, log: bool) -> Figure:
             ax.set_ylim(top * 2e-5, top * 2)
         else:
             ax.set_ylim(0, None)
-        ax.set_title(
-            f"$\\eta_Y={format_value(ratio)}\\,\\eta_Z$: Lemma 4 ends at {_times(factor)} times the flow"
-        )
+        times = "" if ratio == 1 else f"{format_value(ratio)}\\,"
+        ax.set_title(f"$\\eta_Y={times}\\eta_Z$: Lemma 4 ends at {_times(factor)} times the flow")
     axes[1].set_xlabel(TIME)
     for ax in axes:
         label_lines(ax)

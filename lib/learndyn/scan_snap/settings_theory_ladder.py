@@ -15,6 +15,24 @@ from learndyn.scan_snap.symmetric import from_task
 from learndyn.scan_snap.symmetric_equations import Parameters, Update
 from learndyn.scan_snap.task import SYN_SMALL, TaskConfig
 
+#: The live explorer: all of its quantities, and where it starts.
+LIVE_GRID: dict[str, list[float | int]] = {
+    "attention_rate": [0.05, 0.2, 0.5, 1.0, 3.0],
+    "rate_ratio": [0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+    "classes": [2, 5, 10, 20],
+    "vocabulary": [100, 300, 1000, 10_000, 100_000],
+    "overlap": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.722, 0.9],
+    "time": [10.0, 100.0, 1000.0, 10_000.0],
+}
+LIVE_START: dict[str, float | int] = {
+    "attention_rate": 0.5,
+    "rate_ratio": 10.0,
+    "classes": 10,
+    "vocabulary": 1000,
+    "overlap": 0.03,
+    "time": 1000.0,
+}
+
 Overlap = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=2)]
 
