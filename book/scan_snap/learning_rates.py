@@ -371,7 +371,8 @@ Markdown(
 )
 
 # %% [markdown]
-# The creep is slower than $\ln\ln t$, since the force weakens as the classes lose their overlap. Slow is not nothing: "frozen"
+# The creep is slower than $\ln\ln t$: the force weakens as the classes lose their overlap, and the slope of Theorem 4
+# is only passed on the way down. Slow is not nothing: "frozen"
 # is true of the pattern among distinct tokens, and true of the common ones on the scale of a training run only.
 #
 # ## Were 100 iterations enough?

@@ -344,7 +344,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Theorem 4",
         "After the snap the flow creeps on, no faster than ln ln t: slope of −z of a common token against "
         "ln ln(Mη_Y t/K)",
-        "½ as t → ∞",
+        "growth like ln ln t (with slope ½ in the closed form)",
         _check_creep,
         "from t = 10^3 on positive, at most 0.6, and never growing from decade to decade",
     ),
