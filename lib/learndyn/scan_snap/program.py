@@ -19,8 +19,9 @@ from learndyn.scan_snap.settings import TrainConfig
 from learndyn.scan_snap.step import Block, CountStep, Room
 from learndyn.scan_snap.streams import Slabs, Stream, slabs, stream
 
-#: On a CPU, runs of one task train together only as far as a step's tensors stay in the processor's cache.
-CACHE_BYTES = 16 * 2**20
+#: On a CPU, runs of one task train together only as far as a step's tensors stay in the processor's last
+#: cache. In smaller parts, the calls cost more than that saves.
+CACHE_BYTES = 32 * 2**20
 
 
 class TaskRuns:
@@ -64,7 +65,7 @@ class TaskRuns:
         self.decoder = [self._decoder_part(block) for block in self.evaluate.blocks]
         self.attention = [self._attention_part(block) for block in self.evaluate.blocks]
         if not config.keep_decoder:
-            self.start_decoder = None
+            self.start_decoder = None  # from here on, only `full_decoder` needs it
         chosen = config.select(rows)
         self.optimizers = [
             _optimizer(config, self.decoder, chosen.decoder_rate),

@@ -130,10 +130,10 @@ class CountStep:
             batch: as in `slabs`, with ``run`` (or one for all runs) in the place of ``stream``.
         """
         c = self._weights(attention, batch)
-        v, query = c, self.task.support
+        v = c
         if self.residual:
             v = c.clone()
-            v[..., query] += 1
+            v[..., self.task.support] += 1  # the query comes after the contextual tokens
         scale = (
             batch.real / torch.linalg.vector_norm(v, dim=-1, keepdim=True) if self.normalize else batch.real
         )
