@@ -436,7 +436,7 @@ Markdown(
     f"At $100\\,t^*$ the largest factor of the gradient flow is "
     f"{claims.ratio_spread(growth.equal, 'gradient'):.2f} times the smallest at these rates, "
     f"{claims.ratio_spread(growth.fast_decoder, 'gradient'):.3f} times where $\\eta_Y/\\eta_Z$ is 100 times larger. "
-    "Attention must be slow for the theorem to hold. [The theory ladder](theory_ladder.py) says why."
+    "Attention must be slow for the theorem to hold. The next notebook says why."
 )
 
 # %% [markdown]
