@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -131,14 +132,11 @@ class GridProgram:
 
     def _watch(self, step: int) -> None:
         """Look at the losses logged since the last time, and at the weights now (the log may be sparse)."""
-        columns = self.log.between(self._watched, step)
-        self._watched = step
         finite = self.weights.isfinite().flatten(1).all(1)
-        now = torch.zeros_like(finite, dtype=self.dtype).masked_fill_(~finite, torch.nan)
-        steps, losses = [*self.log.steps[columns], step], now[:, None]
-        if columns.stop > columns.start:
-            losses = torch.cat([self.log.values["train_loss"][self.rows, columns], losses], 1)
-        kept = self.statuses.watch(self.rows.cpu(), steps, losses)
+        kept = self.statuses.survivors(
+            self.log, "train_loss", self.rows, finite, since=self._watched, step=step
+        )
+        self._watched = step
         if len(kept) == len(self.rows):
             return
         for row in set(range(len(self.rows))) - set(kept.tolist()):
@@ -152,9 +150,7 @@ class GridProgram:
     def _blank(self, run: int) -> None:
         """What was logged between a divergence and its discovery is no result."""
         since = self.statuses[run].step
-        after = self.log.between(since + 1, self.config.epochs + 1)
-        for values in self.log.values.values():
-            values[run, after] = torch.nan
+        self.log.blank(run, after=since)
         for epoch, place in self.kept.items():
             if epoch > since:
                 self.snapshots[run, place] = torch.nan
@@ -205,23 +201,14 @@ class GridProgram:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides the rest of the training and its result, as flat tensors."""
-        flat = {"weights": self.weights, "rows": self.rows, "nodes": self.nodes, "snapshots": self.snapshots}
-        flat["watched"] = torch.tensor(self._watched)
+        own = {"weights": self.weights, "rows": self.rows, "nodes": self.nodes, "snapshots": self.snapshots}
+        own["watched"] = torch.tensor(self._watched)
         parts = {"optimizer": self.optimizer.state_dict(), "log": self.log.values}
-        for prefix, part in (parts | {"status": self.statuses.state_dict()}).items():
-            flat |= {f"{prefix}.{name}": tensor for name, tensor in part.items()}
-        return flat
+        return ensemble.flat_state(own, parts | {"status": self.statuses.state_dict()})
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back, into a program that has not begun, what `state_dict` gave."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                name.removeprefix(prefix): tensor.to(self.device)
-                for name, tensor in flat.items()
-                if name.startswith(prefix)
-            }
-
+        part = partial(ensemble.part_of, flat)
         rows, self.nodes = flat["rows"].to(self.device), flat["nodes"].to(self.device)
         width = self.nodes.shape[1]
         self.grid.take_runs(rows)
@@ -229,9 +216,9 @@ class GridProgram:
         self._cut(lambda tensor: tensor[rows][..., :width].contiguous(), rows)
         self.weights.copy_(flat["weights"])
         self.widths = self._widths_of(self.nodes < self.config.hidden_size)
-        self.optimizer.load_state_dict(part("optimizer."))
-        self.log.values = part("log.")
-        self.statuses.load_state_dict({name: tensor.cpu() for name, tensor in part("status.").items()})
+        self.optimizer.load_state_dict(part("optimizer", self.device))
+        self.log.values = part("log", self.device)
+        self.statuses.load_state_dict(part("status", "cpu"))
         self.snapshots = flat["snapshots"]
         self._watched = int(flat["watched"])
 

@@ -101,11 +101,7 @@ def train(
             file = ensemble.chunk_path(checkpoint, chunk, config.runs)
             _run(program, file, checkpoint_every, initial_weights is not None, bar)
             parts.append(_dataset(program, measures))
-    dataset = parts[0]
-    if len(parts) > 1:
-        dataset = xr.concat(
-            parts, "run", data_vars="minimal", coords="minimal", compat="override", join="override"
-        )
+    dataset = ensemble.join(parts)
     return dataset.assign_attrs(records.provenance(config, target, time.perf_counter() - started))
 
 
@@ -138,16 +134,14 @@ def _run(program: GridProgram, file: Path | None, every: int, given_start: bool,
 
 def _dataset(program: GridProgram, measures: Sequence[Measure]) -> xr.Dataset:
     """Everything a program holds at its end, labelled."""
-    config, statuses = program.config, list(program.statuses)
+    config = program.config
     names = dict.fromkeys(METRICS, ()) | {measure.name: measure.dims for measure in measures}
     variables = {
         name: (("run", "epoch", *dims), program.log.values[name].cpu().numpy())
         for name, dims in names.items()
     }
     variables["weights"] = (("run", "snapshot", "part", "node", "element"), program.snapshots.numpy())
-    variables["status_code"] = ("run", np.array([int(status.code) for status in statuses]))
-    variables["status_epoch"] = ("run", np.array([status.step for status in statuses]))
-    variables["status_sentence"] = ("run", np.array([status.sentence for status in statuses]))
+    variables |= program.statuses.variables()
     coords = {
         name: ("run", np.array(getattr(config, name))) for name in ("seed", "weight_decay", "learning_rate")
     }
@@ -157,4 +151,4 @@ def _dataset(program: GridProgram, measures: Sequence[Measure]) -> xr.Dataset:
         "part": ["a", "b", "c"],
     }
     attrs = {"group": str(AbelianGroup(config.orders)), "compaction": program.rule}
-    return xr.Dataset(variables, coords, attrs)
+    return xr.Dataset(variables, coords, attrs).rename(status_step="status_epoch")

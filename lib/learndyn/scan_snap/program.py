@@ -8,6 +8,7 @@ ensemble.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -173,9 +174,8 @@ class TaskRuns:
         flat = {"rows": self.rows}
         for kind, parts in (("decoder", self.decoder), ("attention", self.attention)):
             flat |= {f"{kind}.{i}": part for i, part in enumerate(parts)}
-        for i, optimizer in enumerate(self.optimizers):
-            flat |= {f"optimizer.{i}.{name}": value for name, value in optimizer.state_dict().items()}
-        return flat
+        optimizers = {f"optimizer.{i}": each.state_dict() for i, each in enumerate(self.optimizers)}
+        return ensemble.flat_state(flat, optimizers)
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back, into runs that have not begun, what `state_dict` gave."""
@@ -186,7 +186,7 @@ class TaskRuns:
             for i, part in enumerate(parts):
                 part.copy_(flat[f"{kind}.{i}"])
         for i, optimizer in enumerate(self.optimizers):
-            optimizer.load_state_dict(_under(flat, f"optimizer.{i}."))
+            optimizer.load_state_dict(ensemble.part_of(flat, f"optimizer.{i}"))
 
 
 class CountProgram:
@@ -251,15 +251,9 @@ class CountProgram:
 
     def _watch(self, step: int) -> None:
         """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
-        columns = self.log.between(self._watched, step)
-        self._watched = step
+        since, self._watched = self._watched, step
         for part in self._active():
-            finite = part.finite()
-            now = torch.zeros(len(finite), device=self.device).masked_fill_(~finite, torch.nan)
-            steps, losses = [*self.log.steps[columns], step], now[:, None]
-            if columns.stop > columns.start:
-                losses = torch.cat([self.log.values["loss"][part.rows, columns], losses], 1)
-            kept = self.statuses.watch(part.rows.cpu(), steps, losses)
+            kept = self.statuses.survivors(self.log, "loss", part.rows, part.finite(), since=since, step=step)
             if len(kept) < len(part.rows):
                 for row in set(range(len(part.rows))) - set(kept.tolist()):
                     self._blank(int(part.rows[row]))
@@ -268,9 +262,7 @@ class CountProgram:
     def _blank(self, run: int) -> None:
         """What was logged between a divergence and its discovery is no result."""
         since = self.statuses[run].step
-        after = self.log.between(since + 1, self.config.steps + 1)
-        for values in self.log.values.values():
-            values[run, after] = torch.nan
+        self.log.blank(run, after=since)
         for step, place in self.kept.items():
             if step > since:
                 for values in self.snapshots.values():
@@ -278,21 +270,17 @@ class CountProgram:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides the rest of the training and its result, as flat tensors."""
-        flat = {"watched": torch.tensor(self._watched)}
         parts = {"log": self.log.values, "snapshot": self.snapshots, "status": self.statuses.state_dict()}
         parts |= {f"part.{i}": part.state_dict() for i, part in enumerate(self.parts)}
-        for prefix, part in parts.items():
-            flat |= {f"{prefix}.{name}": tensor for name, tensor in part.items()}
-        return flat
+        return ensemble.flat_state({"watched": torch.tensor(self._watched)}, parts)
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back, into a program that has not begun, what `state_dict` gave."""
+        saved = partial(ensemble.part_of, flat)
         for i, part in enumerate(self.parts):
-            saved = _under(flat, f"part.{i}.")
-            part.load_state_dict({name: tensor.to(self.device) for name, tensor in saved.items()})
-        self.log.values = {name: value.to(self.device) for name, value in _under(flat, "log.").items()}
-        self.snapshots = _under(flat, "snapshot.")
-        self.statuses.load_state_dict(_under(flat, "status."))
+            part.load_state_dict(saved(f"part.{i}", self.device))
+        self.log.values, self.snapshots = saved("log", self.device), saved("snapshot")
+        self.statuses.load_state_dict(saved("status"))
         self._watched = int(flat["watched"])
 
 
@@ -318,10 +306,6 @@ def together(config: TrainConfig, device: torch.device) -> list[list[int]]:
         size = len(rows) if device.type == "cuda" else max(1, CACHE_BYTES // bytes_per_run(config, task))
         parts += [rows[i : i + size] for i in range(0, len(rows), size)]
     return parts
-
-
-def _under(flat: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in flat.items() if name.startswith(prefix)}
 
 
 def _optimizer(config: TrainConfig, params: list[Tensor], rate: Sequence[float]) -> optim.BatchedOptimizer:

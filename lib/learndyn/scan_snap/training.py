@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,6 @@ from learndyn.core import ensemble, records
 from learndyn.core.device import pick_device, tf32
 from learndyn.scan_snap.program import CountProgram, bytes_per_run
 from learndyn.scan_snap.settings import PRESETS, TrainConfig, grid
-
-_SAME_AXES: dict[str, Any] = {
-    "data_vars": "minimal",
-    "coords": "minimal",
-    "compat": "override",
-    "join": "override",
-}
 
 __all__ = ["PRESETS", "TrainConfig", "attention_of", "grid", "train"]
 
@@ -80,7 +72,7 @@ def train(
                 bar=bar,
             )
             parts.append(_dataset(program))
-    dataset = parts[0] if len(parts) == 1 else xr.concat(parts, "run", **_SAME_AXES)
+    dataset = ensemble.join(parts)
     return dataset.assign_attrs(records.provenance(config, target, time.perf_counter() - started))
 
 
@@ -93,15 +85,13 @@ def attention_of(dataset: xr.Dataset, config: TrainConfig, task: int = 0) -> xr.
 
 def _dataset(program: CountProgram) -> xr.Dataset:
     """Everything a program holds at its end, labelled."""
-    config, statuses = program.config, list(program.statuses)
+    config = program.config
     variables = {name: (("run", "step"), value.cpu().numpy()) for name, value in program.log.values.items()}
     dims = {"attention": ("query", "token"), "decoder": ("token", "predicted")}
     variables |= {
         name: (("run", "snapshot", *dims[name]), value.numpy()) for name, value in program.snapshots.items()
     }
-    variables["status_code"] = ("run", np.array([int(status.code) for status in statuses]))
-    variables["status_step"] = ("run", np.array([status.step for status in statuses]))
-    variables["status_sentence"] = ("run", np.array([status.sentence for status in statuses]))
+    variables |= program.statuses.variables()
     variables["loss"] = (*variables["loss"], {"units": "nats"})
     coords = {name: ("run", np.array(getattr(config, name))) for name in (*config.PER_RUN, "decoder_rate")}
     for name in ("queries", "classes", "vocabulary"):

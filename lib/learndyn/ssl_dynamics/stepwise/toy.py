@@ -278,9 +278,7 @@ def _dataset(plan: _Plan, logged: Sequence[Tensor], kept: Tensor, strict: bool) 
         "weights": (("run", "snapshot", "dimension", "feature_mode"), kept.numpy()),
         "minimum_norm": ("run", np.array([_minimum_norm(gamma, d) for d in config.dimensions])),
         "neglected": ("run", plan.neglected.numpy()),
-        "status_code": ("run", np.array([int(status.code) for status in statuses])),
-        "status_step": ("run", np.array([status.step for status in statuses])),
-        "status_sentence": ("run", np.array([status.sentence for status in statuses])),
+        **statuses.variables(),
         "eigenvalue": ("feature_mode", plan.eigenvalues.numpy()),
     }
     variables |= {name: (("run", "step"), values.numpy()) for name, values in run_step.items()}
