@@ -1,25 +1,15 @@
 """The baselines of the benchmarks on Scan & Snap do what the paper and the library do; every section runs."""
 
-import importlib
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+BENCHMARK = "scan_snap"
 #: Losses of the authors' logs, by iteration: Figure 4 left (seed 2), and the first run of Figure 6 (seed 1).
 FIGURE_4 = {0: 3.526360, 2: 2.367910, 4: 0.733475, 6: 0.160805, 8: 0.0444288, 10: 0.0129525}
 FIGURE_6 = {0: 3.4548569, 2: 2.8762980, 4: 1.7582724, 6: 0.7731755}
-
-
-@pytest.fixture
-def modules(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
 
 
 def _losses(modules, shape, steps, **options):
@@ -162,18 +152,6 @@ def test_baselines_leave_the_global_random_state_alone(modules):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def _bench(*arguments):
-    command = [sys.executable, "-W", "error", str(FOLDER / "scan_snap.py"), "--threads", "1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def report():
-    done = _bench("--quick")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {part.split(":")[0]: part for part in done.stdout.split("\n== ")[1:]}
-
-
 @pytest.mark.parametrize("section", ["grid", "grid_scaling", "symmetric", "flow", "text"])
 def test_every_section_prints_a_ratio_and_a_floor(report, section):
     text = report[section]
@@ -208,13 +186,3 @@ def test_the_gpu_section_runs(modules, capsys):
     text = capsys.readouterr().out
     assert "tokens/s" in text
     assert "trajectories" in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"), [(["gird"], "no section 'gird'"), (["--threads", "0"], "at least 1")]
-)
-def test_bad_arguments_get_a_sentence(arguments, sentence):
-    done = _bench(*arguments)
-    assert done.returncode != 0
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr

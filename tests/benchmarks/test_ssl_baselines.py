@@ -1,23 +1,13 @@
 """The baselines of the benchmarks on SSL do what the library does, and every section runs."""
 
-import importlib
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def modules(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
+BENCHMARK = "stepwise"
 
 
 def _trainings(modules, **changes):
@@ -175,18 +165,6 @@ def test_both_linear_probes_are_as_near_the_minimum(modules):
     assert found[1e-4] != pytest.approx(minimum, rel=1e-6)
 
 
-def _bench(*arguments):
-    command = [sys.executable, "-W", "error", str(FOLDER / "stepwise.py"), "--threads", "1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def report():
-    done = _bench("--quick")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {part.split(":")[0]: part for part in done.stdout.split("\n== ")[1:]}
-
-
 @pytest.mark.parametrize("section", ["toy", "ensemble", "augment", "resnet", "tangent", "evaluation"])
 def test_every_section_prints_a_ratio(report, section):
     text = report[section]
@@ -215,13 +193,3 @@ def test_the_gpu_sections_run(modules, capsys):
     options = modules("timing").Options(threads=1, quick=True)
     modules("ssl_sections.augmentation").augment_cuda(options, device="cpu")
     assert "images/s" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"), [(["tooy"], "no section 'tooy'"), (["--threads", "0"], "at least 1")]
-)
-def test_bad_arguments_get_a_sentence(arguments, sentence):
-    done = _bench(*arguments)
-    assert done.returncode != 0
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr

@@ -1,23 +1,13 @@
 """The benchmarks' baseline is honest, and every section runs."""
 
-import importlib
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+BENCHMARK = "cogo"
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-
-
-@pytest.fixture
-def modules(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
 
 
 def _usual(modules, config, **changes):
@@ -91,18 +81,6 @@ def test_ratios_are_taken_within_rounds(modules):
     assert timings.floor_multiple("fast", 50.0).median == pytest.approx(4.0)
 
 
-def _bench(*arguments):
-    command = [sys.executable, "-W", "error", str(FOLDER / "cogo.py"), "--threads", "1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def report():
-    done = _bench("--quick")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {part.split(":")[0]: part for part in done.stdout.split("\n== ")[1:]}
-
-
 @pytest.mark.parametrize("section", ["step", "run", "closed", "ensemble", "solvers", "scaling", "memory"])
 def test_every_section_prints_a_ratio_and_a_floor(report, section):
     text = report[section]
@@ -133,13 +111,3 @@ def test_the_sweeps_of_the_gpu_section_run(modules, capsys):
     assert "45 runs" in text
     assert "300 runs" in text
     assert "of the peak" in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"), [(["stepp"], "no section 'stepp'"), (["--threads", "0"], "at least 1")]
-)
-def test_bad_arguments_get_a_sentence(arguments, sentence):
-    done = _bench(*arguments)
-    assert done.returncode != 0
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
