@@ -20,6 +20,8 @@ from learndyn.scan_snap.task import SYN_SMALL, TaskConfig, syn_medium
         ({"momentum": 1.0}, "momentum = 1.0: must be less than 1"),
         ({"optimizer": "adamw"}, "optimizer = 'adamw'"),
         ({"initialisation": "random"}, "initialisation = 'random'"),
+        ({"init_scale": 2.0}, "init_scale = 2 needs initialisation 'uniform'"),
+        ({"init_scale": 0.0, "initialisation": "uniform"}, "init_scale = 0.0: must be greater than 0"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"steps": 10, "snapshot_steps": (4, 11)}, "within the 10 steps, not at 11"),
         ({"rng": "numpy"}, "rng = 'numpy'"),

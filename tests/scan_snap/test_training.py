@@ -65,7 +65,7 @@ def _plain(config, run):
     size = task.vocabulary
     decoder, attention = torch.zeros(size, size).double(), torch.zeros(size, size).double()
     if config.initialisation == "uniform":
-        decoder, rows = source.initial()
+        decoder, rows = (config.init_scale * each for each in source.initial())
         attention[torch.tensor(task.query_tokens)] = rows
     decoder, attention = torch.nn.Parameter(decoder.clone()), torch.nn.Parameter(attention)
     groups = [
@@ -122,6 +122,13 @@ def test_options_follow_autograd(normalize, residual, attend_query):
     config = SMALL.replace(steps=5, **options)
     _assert_follows_autograd(config)
     _assert_follows_autograd(config.select([1, 2]).replace(initialisation="uniform", optimizer="adam"))
+
+
+def test_a_start_of_another_scale_follows_autograd():
+    config = SMALL.replace(initialisation="uniform", init_scale=3.0, steps=3).select([1, 2])
+    _assert_follows_autograd(config)
+    start = [train(config.replace(init_scale=scale)).attention.isel(snapshot=0) for scale in (1.0, 3.0)]
+    np.testing.assert_allclose(start[1], 3 * start[0], rtol=1e-14)
 
 
 def test_published_numbers_and_a_task_without_common_tokens_follow_autograd():

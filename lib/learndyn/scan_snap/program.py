@@ -80,7 +80,8 @@ class TaskRuns:
             return None, torch.zeros(len(self.streams), queries, size, dtype=self.dtype, device=self.device)
         decoders, attentions = zip(*(each.initial() for each in self.streams), strict=True)
         kind = {"device": self.device, "dtype": self.dtype}
-        return torch.stack(decoders).to(**kind), torch.stack(attentions).to(**kind)
+        scale = self.config.init_scale
+        return (scale * torch.stack(decoders)).to(**kind), (scale * torch.stack(attentions)).to(**kind)
 
     def _decoder_part(self, block: Block) -> Float[Tensor, "run group member column"]:
         shape = (len(self.rows), block.groups, block.members, self.evaluate.columns)

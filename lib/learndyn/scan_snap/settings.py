@@ -25,6 +25,7 @@ class TrainConfig(EnsembleConfig):
         optimizer: "sgd" is the heavy ball v ← ``momentum`` v + g, θ ← θ − η v; "adam" uses β = 0.9, 0.999
             and ε = 1e-8.
         initialisation: "zero", or "uniform": Y and Z iid uniform in ±1/√M.
+        init_scale: factor on a uniform start.
         normalize: divide the attention output by its Euclidean length.
         residual: add the query's one-hot vector to the attention output, before the normalisation.
         attend_query: let the query attend to itself too.
@@ -47,6 +48,7 @@ class TrainConfig(EnsembleConfig):
     batch_size: PositiveInt = 128
     steps: NonNegativeInt = 100
     initialisation: Literal["zero", "uniform"] = "zero"
+    init_scale: PositiveFloat = 1.0
     normalize: bool = True
     residual: bool = False
     attend_query: bool = False
@@ -60,6 +62,8 @@ class TrainConfig(EnsembleConfig):
     def _consistent(self) -> TrainConfig:
         if max(self.task) >= len(self.tasks):
             raise ValueError(f"task {max(self.task)} is not one of the {len(self.tasks)} tasks (0 is first)")
+        if self.init_scale != 1 and self.initialisation == "zero":
+            raise ValueError(f"init_scale = {self.init_scale:g} needs initialisation 'uniform', not 'zero'")
         if any(step > self.steps for step in self.snapshot_steps):
             raise ValueError(
                 f"snapshot_steps must lie within the {self.steps} steps, not at {max(self.snapshot_steps)}"
