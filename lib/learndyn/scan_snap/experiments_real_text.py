@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,9 +38,13 @@ def load(settings: RealText, text: str, vocabulary_size: int | None) -> Language
     Raises:
         DataError, TextError: no such text, or fewer words than asked for.
     """
-    directory = settings.directory or None
-    lines = corpus(text, directory if text.startswith("wikitext") else None, progress=settings.progress)
-    return language_data(lines, vocabulary_size)
+    directory = settings.directory if text.startswith("wikitext") else ""
+    return _load(text, directory, vocabulary_size, settings.progress)
+
+
+@lru_cache(maxsize=2)
+def _load(text: str, directory: str, vocabulary_size: int | None, progress: bool) -> LanguageData:
+    return language_data(corpus(text, directory or None, progress=progress), vocabulary_size)
 
 
 # --- maps ---
@@ -93,6 +99,11 @@ def random_key_columns(rows: int) -> float:
     Column j (from 0) is missed by all rows with probability ∏_{i≥j} i/(i+1) = j/T.
     """
     return (rows + 1) / 2
+
+
+def uniform_own_weight(rows: int) -> float:
+    """What a place that every row sees would get of uniform attention, mean over all rows but the first."""
+    return float((1 / np.arange(2, rows + 1)).mean())
 
 
 # --- runs ---
@@ -216,22 +227,28 @@ def rate_runs(settings: RealText) -> dict[str, xr.Dataset]:
     return runs
 
 
-def variant(settings: RealText, **changes: object) -> xr.Dataset:
+def _tenths(steps: int) -> list[int]:
+    return sorted({round(steps * part / 10) for part in range(11)})
+
+
+def variant(settings: RealText, **changes: Any) -> xr.Dataset:
     """One run of the ensemble of Figure 10, the largest rate, with ``changes`` to its `TextConfig`."""
     config = settings.figure10
     largest = max(range(config.runs), key=lambda run: (config.learning_rate[run], -config.seed[run]))
     data = load(settings, settings.rate_texts[0], settings.rate_vocabulary_size)
+    changes = {"evaluation_steps": _tenths(changes.get("steps", config.steps))} | changes
     run = train(config.select([largest]).replace(**changes), data, device=settings.device)
     return run.isel(run=0)
 
 
 def compare(runs: Mapping[str, xr.Dataset]) -> str:
-    """Entropy and validation loss of single runs at the end, in a sentence."""
+    """Entropy and validation loss of single runs at the end, or that they diverged, in a sentence."""
     parts = []
     for name, run in runs.items():
         end = run.isel(evaluation=-1)
         values = float(end["attention_entropy"].isel(layer=0)), float(end["validation_loss"])
-        parts.append(f"{name}: entropy {values[0]:.2f}, validation loss {values[1]:.2f} nats")
+        words = f"entropy {values[0]:.2f}, validation loss {values[1]:.2f} nats"
+        parts.append(f"{name}: {words if np.isfinite(values).all() else run['status_sentence'].item()}")
     return "; ".join(parts) + "."
 
 
@@ -240,13 +257,9 @@ def at_rate(runs: xr.Dataset, rate: float) -> xr.Dataset:
     return runs.isel(run=np.flatnonzero(runs["learning_rate"].values == rate))
 
 
-def maps_of_rates(runs: xr.Dataset) -> dict[str, xr.DataArray]:
+def maps_of_rates(runs: xr.Dataset, rates: Iterable[float]) -> dict[str, xr.DataArray]:
     """The maps of an ensemble's first seed by rate, ``[snapshot, query_position, key_position]``."""
-    first = runs.isel(run=np.flatnonzero(runs["seed"].values == runs["seed"].values[0]))
-    return {
-        f"{rate:g}": first["maps"].isel(run=run, layer=0, head=0)
-        for run, rate in enumerate(first["learning_rate"].values)
-    }
+    return {f"{rate:g}": at_rate(runs, rate)["maps"].isel(run=0, layer=0, head=0) for rate in rates}
 
 
 def by_rate(runs: xr.Dataset) -> xr.Dataset:
@@ -261,26 +274,45 @@ def ends(ensembles: Iterable[xr.Dataset]) -> list[xr.Dataset]:
     return [by_rate(runs).isel(evaluation=-1) for runs in ensembles]
 
 
-def spreads(runs: xr.Dataset, start: float = 300.0, points: int = 25) -> tuple[float, float]:
-    """How far the rates of an ensemble are apart: largest minus smallest mean entropy over the rates.
+def at_equal_product(runs: xr.Dataset, slow: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Entropies over seeds where rate × iteration is the same: slow runs of one rate at their end, and those
+    of the largest rate of an ensemble at the evaluation nearest to that product."""
+    largest = float(runs["learning_rate"].max())
+    product = float(slow["evaluation"][-1] * slow["learning_rate"][0])
+    fast = at_rate(runs, largest)["attention_entropy"].isel(layer=0)
+    return (
+        slow["attention_entropy"].isel(layer=0, evaluation=-1).values,
+        fast.sel(evaluation=product / largest, method="nearest").values,
+    )
 
-    First averaged over iterations, then over rate × iteration, both on a logarithmic grid: iterations from
-    ``start`` over the largest rate, products from ``start``, each to where the last common measurement is.
+
+def freeze_table(runs: xr.Dataset) -> pd.DataFrame:
+    """How an ensemble of several rates stands at the end, as numbers, a row for each rate.
+
+    Means over seeds: ``entropy``, its ``change`` over the last third of the iterations, what a ``shuffle``
+    leaves of the attention and what it would leave ``by place``, the weight of the word ``before``. Of the
+    maps of the first seed: ``kept``, the share of rows with the same strongest key at the end and a third
+    of the iterations before, at the snapshot nearest to that.
     """
-    means = by_rate(runs)["mean"]
-    rates, steps = means["rate"].values, means["evaluation"].values
-    curves = means.transpose("rate", "evaluation").values
-
-    def spread(first: float, last: float, powers: np.ndarray) -> float:
-        grid = np.geomspace(first, last, points)
-        values = [
-            np.interp(np.log(grid), np.log(power * steps[1:]), curve[1:])
-            for power, curve in zip(powers, curves, strict=True)
-        ]
-        return float(np.ptp(values, axis=0).mean())
-
-    by_iteration = spread(start / rates.max(), float(steps[-1]), np.ones(len(rates)))
-    return by_iteration, spread(start, float(rates.min() * steps[-1]), rates)
+    last = int(runs["evaluation"][-1])
+    rows = []
+    for rate in np.unique(runs["learning_rate"]):
+        some = at_rate(runs, float(rate))
+        entropy = some["attention_entropy"].isel(layer=0).mean("run")
+        end = some[["shuffle_overlap", "places"]].isel(evaluation=-1).mean("run")
+        maps = some["maps"].isel(run=0, layer=0, head=0).sel(snapshot=[2 * last / 3, last], method="nearest")
+        rows.append(
+            {
+                "rate": float(rate),
+                "entropy": float(entropy[-1]),
+                "change": float(entropy[-1] - entropy.sel(evaluation=2 * last / 3, method="nearest")),
+                "kept": float(kept_winners(maps, "snapshot")[-1]),
+                "shuffle": float(end["shuffle_overlap"][0]),
+                "by place": float(end["shuffle_overlap"][1]),
+                "before": float(end["places"].sel(place="previous")),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def statistics_table(sources: Mapping[str, xr.Dataset]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from learndyn.core.explorer import format_value
-from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, SEQUENTIAL, label_lines, shades
+from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, SEQUENTIAL, label_lines, shades, spread
 from learndyn.core.text_training import uniform_causal_entropy
 from learndyn.scan_snap import experiments_real_text as experiments
 from learndyn.scan_snap.experiments_real_text_words import FREQUENCY_EDGES
@@ -107,8 +107,7 @@ def depth(one: xr.Dataset, deep: xr.Dataset, rows: int) -> Figure:
     ax.plot(one["evaluation"], one["attention_entropy"].isel(run=0, layer=0), color=RUST, label="one layer")
     ax.set(xlabel="iteration", ylabel="attention entropy (nats)", ylim=(0, 2.8))
     ends = deep["attention_entropy"].isel(run=0, evaluation=-1).values
-    others = f"the others at {ends[1:].min():.2f} or more"
-    ax.set_title(f"Of {layers} layers the lowest ends at {ends[0]:.2f} nats, {others}")
+    ax.set_title(f"Lowest of {layers} layers: {ends[0]:.2f} nats; the others: {ends[1:].min():.2f} or more")
     label_lines(ax)
     return fig
 
@@ -121,13 +120,15 @@ def figure10(runs: Mapping[str, xr.Dataset]) -> Figure:
     ):
         end = experiments.by_rate(run).isel(evaluation=-1)
         ax.errorbar(
-            end["rate"], end["mean"], yerr=end["std"], color=color, marker=marker, capsize=3, label=name
-        )
+            end["rate"], end["mean"], yerr=end["std"], color=color, marker=marker, capsize=3,
+            label=name.replace(", ", "\n").replace(": ", ":\n"),
+        )  # fmt: skip
     ax.set(xlabel="learning rate", ylabel="attention entropy (nats)", ylim=(0, 2.75))
-    ax.set_xticks(end["rate"].values)
+    rates = end["rate"].values
+    ax.set_xticks(rates)
     falls = [experiments.by_rate(run)["mean"].isel(evaluation=-1).values for run in runs.values()]
     words = ", ".join(f"{fall[0]:.2f} → {fall[-1]:.2f}" for fall in falls)
-    ax.set_title(f"From the least to the largest rate: {words}")
+    ax.set_title(f"From rate {rates[0]:g} to {rates[-1]:g}: {words}")
     label_errorbars(ax)
     return fig
 
@@ -154,10 +155,16 @@ def time(archived: xr.Dataset, slow: xr.Dataset) -> Figure:
         ax.set(xscale="log", ylim=(0, 2.75))
     left.set(xlabel="iteration", ylabel="attention entropy (nats)")
     right.set(xlabel="rate × iteration")
-    left.set_title("At equal iterations …")
-    right.set_title("… and at equal rate × iteration")
-    label_lines(right, [line for line in right.get_lines() if not str(line.get_label()).startswith("_")])
+    left.set_title("Equal iterations")
+    right.set_title("Equal rate × iteration")
+    _label_rates(right)
     return fig
+
+
+def _label_rates(ax: Axes) -> None:
+    """Rates at the ends of the lines that have one, with a word above them."""
+    label_lines(ax, [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")])
+    ax.annotate("rate", (1.0, 1.03), xycoords="axes fraction", ha="left", color=INK, fontsize=10.5)
 
 
 # --- words ---
@@ -173,8 +180,13 @@ def word_gains(runs: xr.Dataset, steps: Sequence[int]) -> Figure:
             range(bins), part.mean("run"), yerr=part.std("run", ddof=1), color=color, marker="o", capsize=3,
             label=f"{step}",
         )  # fmt: skip
-        place = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 10, "color": color}
-        left.annotate(f"{step}", (0, float(part.mean("run")[0])), va="bottom", **place)
+    starts = [float(runs["gain_by_frequency"].sel(evaluation=step).mean("run")[0]) for step in steps]
+    heights = spread(starts, 0.075, -0.7, 0.7)
+    for step, height, color in zip(steps, heights, shades(len(steps)), strict=True):
+        style = {"xytext": (-8, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+        left.annotate(f"{step}", (0, height), color=color, fontsize=10.5, **style)
+    left.annotate("iteration", (0.02, 0.98), xycoords="axes fraction", color=INK, fontsize=10.5, va="top")
+    left.set_xlim(-1.05, bins - 0.7)
     edges = ["0", *(f"{100 * edge:g}" for edge in FREQUENCY_EDGES), ""]
     names = [f"{low}–{high}" if high else f"> {low}" for low, high in pairwise(edges)]
     left.set_xticks(range(bins), names, fontsize=8.5)
@@ -187,61 +199,97 @@ def word_gains(runs: xr.Dataset, steps: Sequence[int]) -> Figure:
     right.set(xlabel="iteration")
     for ax in (left, right):
         ax.axhline(0, color=MUTED, lw=1, ls=":")
-    left.set_title("Frequent words lose …")
-    right.set_title("… and so do unspecific ones")
+    last = runs.isel(evaluation=-1).mean("run")
+    often = float(last["gain_by_frequency"][-1])
+    apart = float(last["gain_by_specificity"][-1] - last["gain_by_specificity"][0])
+    left.set_title(f"Above 1 %: {often:+.2f} nats".replace("-", "−"))
+    left.set_ylim(top=1.45 * max(left.get_ylim()[1], right.get_ylim()[1]))
+    right.set_title(f"Outer thirds: {apart:+.2f} nats apart".replace("-", "−"))
     for (name, color), y in zip(reversed(_THIRDS.values()), (0.97, 0.9, 0.83), strict=True):
         right.annotate(name, (0.04, y), xycoords="axes fraction", color=color, va="top", fontsize=10)
     return fig
 
 
-def word_scatter(run: xr.Dataset, step: int, named: int = 7) -> Figure:
+def word_correlations(runs: xr.Dataset) -> Figure:
+    """Rank correlations of a word's gain by rate, mean over seeds: with specificity, and with frequency."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.9), sharey=True)
+    names = ("specificity_correlation", "specific_frequency_correlation")
+    rates = np.unique(runs["learning_rate"])
+    for ax, name in zip((left, right), names, strict=True):
+        for rate, color in zip(rates, shades(len(rates)), strict=True):
+            mean = experiments.at_rate(runs, float(rate))[name].mean("run")
+            ax.plot(mean["evaluation"], mean, color=color, lw=1.6, label=f"{rate:g}")
+        ax.axhline(0, color=MUTED, lw=1, ls=":")
+        ax.set(xlabel="iteration")
+    left.set_ylabel("rank correlation with the gain")
+    peaks = [float(runs[name].groupby("learning_rate").mean("run").max()) for name in names]
+    left.set_title(f"Specificity: up to {peaks[0]:.2f}")
+    right.set_title(f"Frequency: up to {peaks[1]:.2f}")
+    _label_rates(right)
+    return fig
+
+
+def word_scatter(run: xr.Dataset, step: int, named: int = 12) -> Figure:
     """Gain of single words at an iteration against their frequency; area: how often they can be attended."""
     fig, ax = plt.subplots(figsize=(7.0, 4.4))
-    seen = (run["exposure"] > 3).values
-    gain = np.clip(run["gain"].isel(run=0).sel(evaluation=step).values[seen], -4, None)
-    exposure, frequency = (run[name].values[seen] for name in ("exposure", "frequency"))
-    specific = run["specificity"].values[seen]
+    seen = np.flatnonzero(run["exposure"] > 3)
+    gain = np.clip(run["gain"].isel(run=0, token=seen).sel(evaluation=step).values, -4, None)
+    exposure, frequency, specific = (
+        run[name].values[seen] for name in ("exposure", "frequency", "specificity")
+    )
     picture = ax.scatter(
         frequency, gain, s=4 * np.sqrt(exposure), c=np.clip(specific, 0, 0.3), cmap=SEQUENTIAL, lw=0.4,
         edgecolor=MUTED,
     )  # fmt: skip
-    impact = exposure * gain
-    order = np.argsort(impact)
-    for index in {*order[:named], *order[-named:]}:
-        ax.annotate(
-            str(run["word"].values[seen][index]),
-            (frequency[index], gain[index]),
-            xytext=(5, 3),
-            textcoords="offset points",
-            fontsize=9.5,
-        )
     ax.axhline(0, color=MUTED, lw=1, ls=":")
-    ax.set(xscale="log", xlabel="frequency in the training text", ylabel="gain (nats)", ylim=(-4.2, None))
+    ax.set(xscale="log", xlabel="frequency in the training text", ylabel="gain (nats)")
+    ax.margins(x=0.09)
+    moves = np.argsort(-np.abs(exposure * gain))
+    _name_points(ax, frequency, gain, run["word"].values[seen], moves, named)
     fig.colorbar(picture, ax=ax, label="specificity (nats)", aspect=30)
     share = float(exposure[gain < 0].sum() / exposure.sum())
     ax.set_title(f"Iteration {step}: words with {100 * share:.0f} % of the exposure have lost")
     return fig
 
 
-def places(run: xr.Dataset) -> Figure:
-    """Whether attention goes to words or to places: what a shuffle leaves, and the weight of three places."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.7))
+def _name_points(
+    ax: Axes, x: np.ndarray, y: np.ndarray, names: np.ndarray, order: np.ndarray, count: int
+) -> None:
+    """Name points in this order, passing over those whose name would run into one that is there."""
+    ax.get_figure(root=True).draw_without_rendering()
+    taken: list[tuple[float, float]] = []
+    for index in order:
+        place = tuple(ax.transData.transform((x[index], y[index])) / ax.get_figure(root=True).dpi)
+        if len(taken) < count and all(abs(place[0] - a) > 0.75 or abs(place[1] - b) > 0.2 for a, b in taken):
+            taken.append(place)
+            style = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 10}
+            ax.annotate(str(names[index]), (x[index], y[index]), **style)
+
+
+def places(run: xr.Dataset, runs: xr.Dataset) -> Figure:
+    """Whether attention goes to words or to places: what a shuffle leaves, and the weight of the word before.
+
+    ``run``: one run; ``runs``: an ensemble over learning rates.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.8))
     overlap = run["shuffle_overlap"].isel(run=0)
-    styles = {0: (INDIGO, "measured"), 1: (MUTED, "if places counted")}
-    for which, (color, name) in styles.items():
-        left.plot(overlap["evaluation"], overlap.isel(compared=which), color=color)
-        at = overlap.isel(compared=which, evaluation=-1)
-        left.annotate(name, (float(at["evaluation"]), float(at)), xytext=(0, -7 if which == 0 else 7),
-                      textcoords="offset points", ha="right", va="top" if which == 0 else "bottom",
-                      color=color)  # fmt: skip
+    middle = overlap["evaluation"].values[-1] / 2
+    for which, (color, name, below) in enumerate(
+        ((INDIGO, "measured", -0.09), (MUTED, "if places counted", 0.06))
+    ):
+        curve = overlap.isel(compared=which)
+        left.plot(overlap["evaluation"], curve, color=color)
+        place = (middle, float(curve.interp(evaluation=middle)) + below)
+        left.annotate(name, place, color=color, va="center")
     left.set(xlabel="iteration", ylabel="attention kept, word by word", ylim=(0, 1.03))
-    left.set_title(f"A shuffle leaves {100 * float(overlap[-1, 0]):.0f} % of the attention")
-    weights = run["places"].isel(run=0)
-    for place, color in zip(weights["place"].values, (RUST, INDIGO, GREEN), strict=True):
-        right.plot(weights["evaluation"], weights.sel(place=place), color=color)
-    lines = {"own word": RUST, "word before": INDIGO, "first word": GREEN}
-    for (name, color), y in zip(lines.items(), (0.97, 0.89, 0.81), strict=True):
-        right.annotate(name, (0.04, y), xycoords="axes fraction", color=color, va="top", fontsize=10.5)
-    right.set(xlabel="iteration", ylabel="mean attention weight", ylim=(0, 0.4))
-    right.set_title("No place is favoured")
+    left.set_title(f"A shuffle leaves {100 * float(overlap[-1, 0]):.0f} %")
+    rates = np.unique(runs["learning_rate"])
+    for rate, color in zip(rates, shades(len(rates)), strict=True):
+        before = experiments.at_rate(runs, float(rate))["places"].sel(place="previous").mean("run")
+        right.plot(before["evaluation"], before, color=color, lw=1.6, label=f"{rate:g}")
+    uniform = experiments.uniform_own_weight(run.sizes["query_position"])
+    right.axhline(uniform, color=MUTED, lw=1, ls=":")
+    right.set(xlabel="iteration", ylabel="weight of the word before", ylim=(0, None))
+    right.set_title(f"Uniform would be {uniform:.2f}")
+    _label_rates(right)
     return fig

@@ -19,8 +19,8 @@ class RealText(Config):
     ``text``, ``vocabulary_size`` (None: all words) to ``map_window`` are the run of Figure 7;
     ``probe_windows``: how many validation windows its attention is measured on. ``deep_…``: the run with
     more layers; with ``deep_steps`` 0 the archived one is shown. ``rate_…``: the ensemble of Figure 10, on
-    each of ``rate_texts``. ``directory``: a folder with WikiText, or empty to download it. The archives'
-    paths are relative to the checkout's root.
+    each of ``rate_texts``. ``explorer_rates``: whose archived maps the explorer has. ``directory``: a folder
+    with WikiText, or empty to download it. The archives' paths are relative to the checkout's root.
     """
 
     text: Text = "topics"
@@ -43,13 +43,14 @@ class RealText(Config):
     rate_texts: Annotated[tuple[Text, ...], Field(min_length=1)] = ("topics",)
     rate_vocabulary_size: PositiveInt | None = 500
     rate_width: PositiveInt = 96
-    rate_steps: PositiveInt = 200
-    rate_evaluations: PositiveInt = 4
+    rate_steps: PositiveInt = 150
+    rate_evaluations: PositiveInt = 3
     rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] = (1.0, 2.0, 3.0, 4.0, 5.0)
     rate_seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] = (0, 1)
     archive: str = "results/scan_snap/figure10.nc"
     slow_archive: str = "results/scan_snap/figure10_slow.nc"
     deep_archive: str = "results/scan_snap/figure7_deep.nc"
+    explorer_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 3.0)
     device: str = "cpu"
     progress: bool = True
 
