@@ -225,7 +225,8 @@ def measured_signal(task: Classes, times: Float[np.ndarray, "time"], decoder_rat
 
     Returns:
         ``gamma[time, next]``, the coefficient of f_n over ι_n; ``strength[time, next]``, that of −f_k, γβ_nk
-        (mean over k ≠ n); ``closed_form[time]``, γ.
+        (mean over k ≠ n); ``closed_form[time]``, γ, and ``strength_theory[time, next]``, γ times that mean
+        of β_nk.
     """
     solution = flow.solve(
         task,
@@ -249,14 +250,16 @@ def measured_signal(task: Classes, times: Float[np.ndarray, "time"], decoder_rat
     signal = np.einsum("tlc,tnc->tnl", Y * multiplicity, error)
     overlaps = unit @ unit.T
     coefficients = np.linalg.solve(overlaps, unit @ signal.swapaxes(1, 2))  # [time, k, n]
-    iota, _ = decoder.signal_coefficients(overlaps, M)
+    iota, beta = decoder.signal_coefficients(overlaps, M)
     diagonal = coefficients[:, own, own]
     strength = (diagonal - coefficients.sum(axis=1)) / (K - 1)
+    gamma = decoder.gamma(times, M, decoder_rate, K)
     return xr.Dataset(
         {
             "gamma": (("time", "next"), diagonal / iota),
             "strength": (("time", "next"), strength),
-            "closed_form": ("time", decoder.gamma(times, M, decoder_rate, K)),
+            "closed_form": ("time", gamma),
+            "strength_theory": (("time", "next"), gamma[:, None] * beta.sum(axis=1) / (K - 1)),
         },
         coords={"time": times},
         attrs={"vocabulary": M, "classes": K, "decoder_rate": decoder_rate},
@@ -344,6 +347,20 @@ def moved(flow: xr.Dataset, begin: float, end: float) -> float:
     """How much attention has changed hands between two multiples of t*: half the sum of |Δc| over tokens."""
     before, after = (flow["attention_weights"].values[_place(flow, moment)] for moment in (begin, end))
     return float(np.abs(after - before).sum() / 2)
+
+
+def moved_since_peak(run: xr.Dataset, clock: str) -> tuple[float, float]:
+    """`moved` until ten times the moment at which attention is fastest, and from there to a hundred times it.
+
+    ``clock`` names the dimension of time; a run that ends earlier is taken at its end.
+    """
+    time = run[clock].values
+    peak = time[int(run["attention_speed"].values.argmax())]
+    weights = run["attention_weights"].transpose(clock, "support").values
+    start, middle, end = (
+        weights[int(np.abs(time - moment).argmin())] for moment in (0, 10 * peak, 100 * peak)
+    )
+    return float(np.abs(middle - start).sum() / 2), float(np.abs(end - middle).sum() / 2)
 
 
 def at_multiple(flow: xr.Dataset, moment: float) -> xr.Dataset:

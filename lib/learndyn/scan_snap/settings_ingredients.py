@@ -115,3 +115,13 @@ def train_with_momentum(settings: Ingredients, task: TaskConfig) -> xr.Dataset:
     )
     run = symmetric_batch.heavy_ball(parameters, momentum=settings.momentum, steps=settings.iterations)
     return run.isel(run=0).assign_attrs(momentum=settings.momentum)
+
+
+def train_plain(settings: Ingredients, task: TaskConfig, snapshots: int = 100) -> xr.Dataset:
+    """The same without momentum, for as long on the common clock; steps spaced evenly in their logarithm."""
+    parameters = symmetric.from_task(
+        task, decoder_rate=settings.decoder_rate, attention_rate=settings.attention_rate
+    )
+    last = round(settings.iterations / (1 - settings.momentum))
+    steps = sorted({0, *(round(step) for step in np.geomspace(1, last, snapshots))})
+    return symmetric_batch.heavy_ball(parameters, momentum=0.0, steps=last, snapshot_steps=steps).isel(run=0)

@@ -16,7 +16,13 @@ from learndyn.scan_snap import decoder
 from learndyn.scan_snap import experiments_ingredients as experiments
 from learndyn.scan_snap.claims import ingredients as claims
 from learndyn.scan_snap.experiments_ingredients import Lemma1
-from learndyn.scan_snap.settings_ingredients import Ingredients, follow, multiples, train_with_momentum
+from learndyn.scan_snap.settings_ingredients import (
+    Ingredients,
+    follow,
+    multiples,
+    train_plain,
+    train_with_momentum,
+)
 
 
 def lemma1(
@@ -69,9 +75,13 @@ def precisions(measured: float = 1.0, share: float = 0.1) -> pd.DataFrame:
     )
 
 
-def signal(factor: float = 1.0) -> xr.Dataset:
+def signal(factor: float = 1.0, others: float = 1.0) -> xr.Dataset:
     gamma = np.array([1.0, 2.0, 1.0])
-    return xr.Dataset({"gamma": (("time", "next"), factor * gamma[:, None]), "closed_form": ("time", gamma)})
+    data = {"gamma": factor * gamma, "strength": others * 0.1 * gamma, "strength_theory": 0.1 * gamma}
+    return xr.Dataset(
+        {name: (("time", "next"), values[:, None]) for name, values in data.items()}
+        | {"closed_form": ("time", gamma)}
+    )
 
 
 def peaks(shift: float = 0.0, lower: float = 1.0, limit: float = 1.002) -> pd.DataFrame:
@@ -87,12 +97,14 @@ def flow(**changes: Any) -> xr.Dataset:
     return data.assign({name: change(data[name]) for name, change in changes.items()})
 
 
-def growth(spread: float = 0.0, equal: float = 1.8, fast: float = 1.01) -> claims.Growth:
+def growth(
+    spread: float = 0.0, equal: float = 1.8, fast: float = 1.01, increase: float = 1.0
+) -> claims.Growth:
     def one(last: float) -> xr.Dataset:
-        chi = np.array([[1.0, 11.0], [1.0, 2.0]])
+        chi = np.array([[1.0, 11.0], [1.0, 1 + increase]])
         factors = np.stack([chi, chi], axis=-1)
         factors[0, 1, 0] *= 1 + spread
-        factors[1, 1, 0] *= last
+        factors[1, 1, 0] = 1 + last * increase
         data = {"growth": (("dynamics", "time", "token"), factors), "chi": (("dynamics", "time"), chi)}
         return xr.Dataset(data, coords={"dynamics": ["lemma4", "gradient"]})
 
@@ -102,6 +114,13 @@ def growth(spread: float = 0.0, equal: float = 1.8, fast: float = 1.01) -> claim
 def still(data: xr.DataArray) -> xr.DataArray:
     """The values of the start at all times."""
     return xr.zeros_like(data) + data.isel(time=0)
+
+
+def stop(data: xr.DataArray, moment: float = 10.0) -> xr.DataArray:
+    """The values until a multiple of t*, and from then on those of that time."""
+    return data.isel(
+        time=np.minimum(np.arange(data.sizes["time"]), int((data.multiple <= moment).sum()) - 1)
+    ).assign_coords(time=data["time"])
 
 
 def backwards(data: xr.DataArray) -> xr.DataArray:
@@ -128,7 +147,7 @@ GOOD = {
     "scan.equal-ratio": growth,
     "scan.equal-ratio-flow": growth,
     "scan.snap-speed": flow,
-    "scan.snap-moved": flow,
+    "scan.snap-moved": lambda: flow(attention_weights=stop),
 }
 
 SPOILED = {
@@ -165,7 +184,12 @@ SPOILED = {
         lambda: precisions(share=1.5),
         lambda: precisions(measured=np.nan),
     ],
-    "scan.gamma": [lambda: signal(1.001), lambda: signal(-1.0), lambda: signal(np.nan)],
+    "scan.gamma": [
+        lambda: signal(1.001),
+        lambda: signal(-1.0),
+        lambda: signal(np.nan),
+        lambda: signal(others=0.99),
+    ],
     "scan.gamma-peak": [
         lambda: peaks(0.05),
         lambda: peaks(lower=0.5),
@@ -183,6 +207,8 @@ SPOILED = {
     "scan.equal-ratio-flow": [
         lambda: growth(equal=1.0),
         lambda: growth(fast=1.5),
+        # equal within a fraction of a percent only because hardly anything has grown
+        lambda: growth(fast=1.5, increase=0.002),
         lambda: growth(equal=np.nan),
     ],
     "scan.snap-speed": [
@@ -192,6 +218,8 @@ SPOILED = {
         lambda: flow(attention_speed=lambda v: v * np.nan),
     ],
     "scan.snap-moved": [
+        flow,
+        lambda: flow(attention_weights=lambda v: stop(v, 1.0)),
         lambda: flow(attention_weights=still),
         lambda: flow(attention_weights=lambda v: v.where(v.multiple < 30, 0.0)),
         lambda: flow(attention_weights=lambda v: v * np.nan),
@@ -254,6 +282,7 @@ def test_signal_is_that_of_theorem_1() -> None:
         experiments.overlapping_classes(5, 300, 1 / 36), np.array([40.0]), 0.5
     )
     np.testing.assert_allclose(found["strength"], 0.095952, atol=1e-6)
+    np.testing.assert_allclose(found["strength_theory"], 0.095952, atol=1e-6)
     np.testing.assert_allclose(found["gamma"], np.broadcast_to(found["closed_form"], (5, 1)).T, rtol=1e-8)
     table = experiments.signal_table((50,), points=60)
     assert table["peak"][0] == pytest.approx(table["peak_theory"][0], rel=1e-3)
@@ -276,6 +305,28 @@ def test_moved_is_the_total_variation_between_two_times() -> None:
     assert experiments.moved(data, 0.0, 10.0) == pytest.approx(0.4)
     assert experiments.moved(data, 0.9, 9.0) == pytest.approx(0.2)
     assert float(experiments.at_multiple(data, 0.0)["multiple"]) == 0
+
+
+def test_moved_since_peak_reads_ten_and_a_hundred_times_the_fastest_moment() -> None:
+    time = np.array([0.0, 1, 2, 10, 20, 100, 200])
+    first = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    data = xr.Dataset(
+        {
+            "attention_weights": (("step", "support"), np.stack([first, 1 - first], axis=1)),
+            "attention_speed": ("step", [0.0, 1, 5, 1, 1, 1, 1]),
+        },
+        coords={"step": time},
+    )
+    assert experiments.moved_since_peak(data, "step") == pytest.approx((0.4, 0.2))
+    assert experiments.moved_since_peak(data.isel(step=slice(6)), "step") == pytest.approx((0.4, 0.1))
+
+
+def test_without_momentum_training_is_the_flow() -> None:
+    settings = Ingredients(iterations=100, points=60)
+    plain, flow = train_plain(settings, settings.task), follow(settings, settings.task, multiples(60))
+    assert int(plain["step"][-1]) == 1000
+    same = np.interp(plain["step"], flow["time"], flow["common_mass"])
+    np.testing.assert_allclose(plain["common_mass"], same, atol=0.003)
 
 
 def test_settings_name_the_published_task() -> None:
