@@ -110,7 +110,8 @@ class PublishedStream:
         return self._samples
 
     def _next(self) -> Samples:
-        classes = np.array([self._choice.choice(range(self.task.classes)) for _ in range(self.batch_size)])
+        labels = range(self.task.classes)
+        classes = np.array([self._choice.choice(labels) for _ in range(self.batch_size)])
         # One call draws row after row, the same numbers as one call for each sample.
         tokens = torch.multinomial(
             self._probabilities, self.task.sequence_length - 1, replacement=True, generator=self._tokens
