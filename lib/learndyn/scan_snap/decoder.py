@@ -5,8 +5,9 @@ number h, or x = M h, says everything: the logit of the true next token exceeds 
 decorrelated classes each does the same at time t/K.
 
 Time counts steps of batch size 1. Every function takes floats, NumPy arrays or tensors that broadcast against
-each other; where one of them is a tensor, the result is a tensor of its type on its device. `classes` is K
-with uniform classes; for one class of probability p, give 1/p. Vocabulary sizes are at least 2, times at
+each other; where one of them is a tensor, the result is a tensor of its type on its device (but `peak`,
+`omega1` and `transition_bracket` always give NumPy's). `classes` is K with uniform classes; for one class of
+probability p, give 1/p. Vocabulary sizes are at least 2, times at
 least 0.
 """
 
@@ -109,12 +110,6 @@ def doubt(margin: Number, vocabulary: Number) -> Any:
     """(M−1) / ((M−1) + e^x), the factor in eₙ − αₙ = doubt × ζₙ (Tian et al. 2023, Lemma 5)."""
     xp, (value, M) = arrays(margin, vocabulary)
     return 1 / (1 + xp.exp(value - xp.log(M - 1)))
-
-
-def error_norm(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 1) -> Any:
-    """‖eₙ − αₙ‖₂ at time t: doubt × √(M/(M−1)) (Tian et al. 2023, Lemmas 5 and 6)."""
-    _, (t, M, rate, K) = arrays(time, vocabulary, decoder_rate, classes)
-    return doubt(x(t, M, rate, K), M) * (M / (M - 1)) ** 0.5
 
 
 def loss(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 1) -> Any:

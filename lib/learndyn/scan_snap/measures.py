@@ -9,14 +9,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 from scipy.special import entr, log_softmax, softmax
 
 from learndyn.scan_snap.classes import SequenceError
 from learndyn.scan_snap.task import TaskConfig
-
-#: Range of ln χ₀ in which `fit_chi0` looks: below, frequent tokens would lose; above, one token has it all.
-LOG_CHI0_RANGE = (-4.0, 40.0)
 
 
 def attention_weights(
@@ -100,30 +96,6 @@ def family_curve(
         chi0: positive and finite.
     """
     return np.exp(_log_family(relative, np.asarray(np.log(chi0))))
-
-
-def fit_chi0(
-    shares: Float[np.ndarray, "*batch distinct"], relative: Float[np.ndarray, "distinct"]
-) -> Float[np.ndarray, "*batch"]:
-    """The χ₀ whose family curve is closest to measured shares (smallest Kullback–Leibler divergence).
-
-    Args:
-        shares: attention on distinct tokens; need not be normalised.
-        relative: P_l / P_0, at most 1. χ₀ is sought in exp of `LOG_CHI0_RANGE`.
-    """
-
-    def closest(one: Float[np.ndarray, "distinct"]) -> float:
-        cost = minimize_scalar(
-            lambda log_chi0: -float(one @ _log_family(relative, np.asarray(log_chi0))),
-            bounds=LOG_CHI0_RANGE,
-            method="bounded",
-            options={"xatol": 1e-9},
-        )
-        return float(np.exp(cost.x))
-
-    normalised = (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float64)
-    flat = [closest(one) for one in normalised.reshape(-1, relative.size)]
-    return np.array(flat).reshape(shares.shape[:-1])
 
 
 def invariant(

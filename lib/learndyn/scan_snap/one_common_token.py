@@ -39,20 +39,6 @@ def gamma_integral(
     return attention * K / (2 * rate) * ((M - 1) / M * decoder.x(t, M, rate, K)) ** 2
 
 
-def gamma_integral_asymptotes(
-    time: Number, vocabulary: Number, decoder_rate: Number, attention_rate: Number, classes: Number = 1
-) -> tuple[Any, Any]:
-    """What Γ follows before and after the transition (Tian et al. 2023, Theorem 4).
-
-    (M−1)²/(2 K M²) η_Y η_Z t² for t < K ln M/η_Y, and K (M−1)²/(2 M²) (η_Z/η_Y) ln²(M η_Y t/K) for t > t₀.
-    """
-    xp, values = decoder.arrays(time, vocabulary, decoder_rate, attention_rate, classes)
-    t, M, rate, attention, K = values
-    scale = ((M - 1) / M) ** 2 / 2
-    early = scale / K * rate * attention * t**2
-    return early, scale * K * attention / rate * xp.log(M * rate * t / K) ** 2
-
-
 def growth(integral: Number, constant: Number = 1.0) -> Any:
     """B = ¼ ln(1 + 4Γ/C₀), how far the common token's logit has fallen (Theorem 4, constant corrected)."""
     xp, (Gamma, C0) = decoder.arrays(integral, constant)

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from learndyn.core.errors import PlainError
+
 #: Dimensions of a sweep of Figures 6, 11 and 12.
 CELL = ("queries", "attention_rate", "rate_ratio")
 
@@ -32,6 +34,10 @@ _NAMES = {
     "ratio_lr_y_over_lr_z": "rate_ratio",
     "run": "setting",
 }
+
+
+class PublishedError(PlainError):
+    """Something was asked for that was not published."""
 
 
 @cache
@@ -89,15 +95,6 @@ def figures_4_5_attention() -> xr.DataArray:
     )
 
 
-def figures_4_5_losses() -> xr.DataArray:
-    """Training loss ``[setting, step]`` of the five settings of Figures 4 and 5, seed 2 (own rerun)."""
-    frame = _frame("figure_4_5_losses.csv")
-    steps = frame["step"].unique()
-    coords = _settings(frame) | {"step": steps}
-    values = frame["loss"].to_numpy().reshape(-1, len(steps))
-    return xr.DataArray(values, dims=("setting", "step"), coords=coords, name="loss")
-
-
 def figures_4_5_seeds() -> xr.Dataset:
     """The five settings over seeds 1…10, ``[setting]`` (own rerun): means, and standard deviations ``…_std``.
 
@@ -112,14 +109,12 @@ def figures_4_5_seeds() -> xr.Dataset:
 
 
 def _statistic(column: str) -> str:
-    name = column.removesuffix("_mean").removesuffix("_median").replace("_iter", "_at_")
+    name = column.removesuffix("_mean").replace("_iter", "_at_")
     renames = {
         "H_distinct": "distinct_entropy",
-        "H_full": "entropy",
         "class0_common_mass": "first_common_mass",
         "class0_top_token_prob": "first_top_attention",
         "mass_distinct": "distinct_mass",
-        "max_prob": "largest_attention",
     }
     for theirs, ours in renames.items():
         name = name.replace(theirs, ours)
@@ -149,16 +144,6 @@ def figure6() -> xr.Dataset:
     return frame.set_index(list(CELL))[["distinct_entropy", "distinct_entropy_std"]].to_xarray()
 
 
-def figure6_rerun() -> xr.Dataset:
-    """The points of Figure 6 and further statistics, ``[queries, attention_rate, rate_ratio]`` (own rerun).
-
-    Over the same 10 seeds, mean, ``…_std``: ``distinct_entropy`` (also ``…_min``, ``…_max``), ``entropy`` (of
-    all of c_n), ``distinct_mass``; ``largest_attention``; medians ``loss_at_50`` and ``loss_at_99``.
-    """
-    frame = _frame("figure_6_rerun_cells.csv").set_index(list(CELL)).drop(columns="n_seeds")
-    return frame.rename(columns=_statistic).to_xarray()
-
-
 def recall(queries: int) -> xr.Dataset:
     """Recall curves of Figures 11 and 12, ``[attention_rate, rate_ratio, threshold]`` (own rerun).
 
@@ -166,12 +151,12 @@ def recall(queries: int) -> xr.Dataset:
     `learndyn.scan_snap.measures.recall`.
 
     Raises:
-        ValueError: a number of queries other than the published 1, 3, 5 and 10, whose thresholds differ.
+        PublishedError: a number of queries other than the published 1, 3, 5 and 10, whose thresholds differ.
     """
     frame = _frame("figure_11_12_recall.csv", recall_mean="recall")
     known = frame["queries"].unique().tolist()
     if queries not in known:
-        raise ValueError(f"there are recall curves for {known} queries, not for {queries}")
+        raise PublishedError(f"there are recall curves for {known} queries, not for {queries}")
     chosen = frame[frame["queries"] == queries]
     return chosen.set_index([*CELL[1:], "threshold"])[["recall", "recall_sem"]].to_xarray()
 
