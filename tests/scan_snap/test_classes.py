@@ -130,6 +130,7 @@ GOOD = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]])
         (lambda: Classes(GOOD * np.nan, np.array([0, 0])), "must not be negative, infinite or NaN"),
         (lambda: Classes(GOOD, np.array([0, 2])), "numbered 0, 1, …"),
         (lambda: Classes(GOOD, np.array([0, 1]), np.array([0.5, 0.6])), "probabilities of the classes"),
+        (lambda: Classes(GOOD[:0], np.array([], dtype=int)), "there must be a class at least"),
         (lambda: Classes(np.ones((2, 1)), np.array([0, 1])), "2 next tokens do not fit in a vocabulary of 1"),
         (lambda: symmetric_classes(4, 10, 2, [1.0], [1.0, 1.0, 1.0]), "10 tokens is smaller than the 13"),
         (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from learndyn.scan_snap import decoder, flow
+from learndyn.scan_snap import attention_ode, decoder, flow
 from learndyn.scan_snap.classes import Classes, symmetric_classes
 
 
@@ -235,3 +235,21 @@ def test_an_integration_that_does_not_end_is_said_so():
     assert evaluations > 0
     with pytest.raises(flow.FlowError, match="could not be integrated to t = 2"):
         flow.integrate(lambda _, y: y**2, np.array([1.0]), times, 1e-10, 1e-12)  # infinite at t = 1
+
+
+def test_at_time_zero_there_is_the_start():
+    task, start = ragged_classes(0), np.random.default_rng(0).standard_normal((2, 14))
+    solution = flow.solve(task, np.array([0.0]), decoder_rate=2.0, attention_rate=1.0, attention=start)
+    np.testing.assert_array_equal(solution["attention"].values[0], start)
+    assert solution["loss"].values == pytest.approx(np.log(14))
+
+
+def test_classes_that_cannot_be_decorrelated():
+    """Two classes with the same tokens alike: F has rank 1. The gradient does not mind."""
+    task = Classes(np.array([[0.5, 0.5, 0.0]] * 2), np.zeros(2, dtype=np.int64))
+    rates = {"decoder_rate": 1.0, "attention_rate": 1.0}
+    assert np.isfinite(flow.solve(task, np.array([1.0]), **rates)["loss"]).all()
+    with pytest.raises(flow.FlowError, match="cannot be decorrelated"):
+        flow.solve(task, np.array([1.0]), update="decorrelated", **rates)
+    with pytest.raises(flow.FlowError, match="cannot be decorrelated"):
+        attention_ode.solve(task, np.array([1.0]), **rates)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from learndyn.core.device import DeviceError
 from learndyn.scan_snap import published, symmetric, symmetric_batch
 from learndyn.scan_snap.symmetric import SymmetricError
 from learndyn.scan_snap.symmetric_equations import Equations
@@ -361,8 +362,11 @@ def test_equations_in_numpy_and_in_torch_are_the_same():
         ({"decoder_rate": 0.0}, "decoder_rate must be positive"),
         ({"attention_rate": -1.0}, "attention_rate must not be negative"),
         ({"distinct": [0.0]}, "at least one distinct token"),
-        ({"common": [-0.1]}, "common must hold weights that are not negative"),
+        ({"common": [-0.1]}, "common must hold weights that are finite and not negative"),
         ({"classes": 0}, "must be at least 1"),
+        ({"common": [0.0], "distinct": [0.0]}, "at least one distinct token"),
+        ({"common": 0.3}, "common must be a list of weights"),
+        ({"distinct": [np.inf]}, "finite and not negative"),
     ],
 )
 def test_bad_input_is_one_sentence(change, message):
@@ -382,5 +386,11 @@ def test_bad_calls_are_one_sentence():
         symmetric_batch.heavy_ball(p, steps=10, snapshot_steps=[11])
     with pytest.raises(SymmetricError, match="momentum"):
         symmetric_batch.heavy_ball(p, momentum=1.0)
+    for call in (symmetric_batch.heavy_ball, lambda p, **on: symmetric_batch.solve_many(p, [1.0], **on)):
+        with pytest.raises(DeviceError, match="'tpu' is not known"):
+            call(p, device="tpu")
+    for overlap in (1.0, -0.1, np.nan):
+        with pytest.raises(SymmetricError, match="overlap of two classes must be at least 0 and below 1"):
+            symmetric.common_weight([0.5, overlap], [1.0])
     with pytest.raises(SymmetricError, match="common_per_query = 5 with 2 queries"):
         symmetric.from_task(TaskConfig(next_per_query=2, common_per_query=5))

@@ -29,7 +29,8 @@ class Classes:
         prior: P(n); all classes alike if not given.
 
     Raises:
-        SequenceError: probabilities that are negative or do not sum to 1, or queries without a class.
+        SequenceError: no class at all, probabilities that are negative or do not sum to 1, or queries without
+            a class.
     """
 
     probabilities: Float[np.ndarray, "next token"]
@@ -37,6 +38,8 @@ class Classes:
     prior: Float[np.ndarray, "next"] | None = None
 
     def __post_init__(self) -> None:
+        if not self.classes:
+            raise SequenceError("there must be a class at least")
         if self.prior is None:
             object.__setattr__(self, "prior", np.full(self.classes, 1 / self.classes))
         if self.classes > self.vocabulary:

@@ -204,7 +204,8 @@ def solve(
 
     Raises:
         FlowError: times that do not increase from 0 on, rates that are not positive, an unknown update, a
-            start of the wrong shape, or an integration that does not end.
+            start of the wrong shape, classes that cannot be decorrelated, or an integration that does not
+            end.
     """
     check_arguments(times, decoder_rate, attention_rate)
     if update not in get_args(Update):
@@ -233,17 +234,25 @@ def integrate(
     """The states at these times, from ``state`` at time 0, and how often the velocity was evaluated.
 
     Raises:
-        FlowError: the integrator does not reach the last time.
+        FlowError: the integrator does not reach the last time, or F has not full rank where its inverse is
+            needed.
     """
-    solution = solve_ivp(
-        velocity,
-        (0.0, float(times[-1])),
-        state,
-        method="DOP853",
-        t_eval=times,
-        rtol=relative_tolerance,
-        atol=absolute_tolerance,
-    )
+    if times[-1] == 0:  # SciPy takes no empty span
+        return state[:, None], 0
+    try:
+        solution = solve_ivp(
+            velocity,
+            (0.0, float(times[-1])),
+            state,
+            method="DOP853",
+            t_eval=times,
+            rtol=relative_tolerance,
+            atol=absolute_tolerance,
+        )
+    except np.linalg.LinAlgError:
+        raise FlowError(
+            "classes with linearly dependent attention cannot be decorrelated; give each a token of its own"
+        ) from None
     if not solution.success:
         raise FlowError(f"the flow could not be integrated to t = {times[-1]:.4g}: {solution.message}")
     return solution.y, int(solution.nfev)

@@ -61,6 +61,7 @@ def parameter_sets(
             )
         given[name] = np.repeat(value, runs, axis=0) if len(value) != runs else value
     total = (given["common"].sum(1) + given["distinct"].sum(1))[:, None]
+    total[total == 0] = 1  # refused below
     found = Parameters(
         **given | {"common": given["common"] / total, "distinct": given["distinct"] / total}, update=update
     )
@@ -108,8 +109,13 @@ def common_weight(
     """Weight of each of `common` equal common tokens that gives this overlap f_n·f_k at z = 0 (derived).
 
     f_n·f_k = Σ P_c² / (Σ P_c² + Σ P_d²).
+
+    Raises:
+        SymmetricError: an overlap outside of 0 ≤ f_n·f_k < 1.
     """
     overlap = np.asarray(overlap, float)
+    if not ((overlap >= 0) & (overlap < 1)).all():
+        raise SymmetricError("the overlap of two classes must be at least 0 and below 1")
     return np.asarray(np.sqrt(overlap / (1 - overlap) * np.square(distinct).sum() / common))
 
 
@@ -172,10 +178,12 @@ def _whole(name: str, values: Numbers) -> np.ndarray:
 
 def _weights(name: str, values: Any) -> np.ndarray:
     """One row of weights for each run, or one for all; shorter rows are padded with zeros."""
+    if np.isscalar(values):
+        raise SymmetricError(f"{name} must be a list of weights, or one list for each run, not {values!r}")
     rows = [values] if len(values) == 0 or np.ndim(values[0]) == 0 else list(values)
     rows = [np.asarray(row, float) for row in rows]
     if any(row.ndim != 1 or not np.isfinite(row).all() or (row < 0).any() for row in rows):
-        raise SymmetricError(f"{name} must hold weights that are not negative")
+        raise SymmetricError(f"{name} must hold weights that are finite and not negative")
     found = np.zeros((len(rows), max(len(row) for row in rows)))
     for i, row in enumerate(rows):
         found[i, : len(row)] = row

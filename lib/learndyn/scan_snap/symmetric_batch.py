@@ -18,6 +18,7 @@ from jaxtyping import Float
 from scipy.integrate import DOP853
 from torch import Tensor
 
+from learndyn.core.device import pick_device
 from learndyn.scan_snap.symmetric import ATOL, RTOL, checked_times, common_weight, parameter_sets
 from learndyn.scan_snap.symmetric_equations import ARRAYS, Equations, Parameters, SymmetricError, observe
 
@@ -45,9 +46,10 @@ def solve_many(
 
     Raises:
         SymmetricError: times that are not increasing numbers from 0 on.
+        DeviceError: a device that is not there.
     """
     times = checked_times(times)
-    device = torch.device(device)
+    device = pick_device(str(device))
     chunk = chunk or (CHUNK if device.type == "cpu" else parameters.runs)
     everything = _on(parameters, device)
     parts = []
@@ -77,13 +79,14 @@ def heavy_ball(
 
     Raises:
         SymmetricError: snapshot steps that do not increase from 0 to at most ``steps``, or a bad momentum.
+        DeviceError: a device that is not there.
     """
     kept = list(range(steps + 1)) if snapshot_steps is None else list(snapshot_steps)
     if not kept or sorted(set(kept)) != kept or kept[0] < 0 or kept[-1] > steps:
         raise SymmetricError(f"snapshot_steps must be increasing steps from 0 to {steps}")
     if not 0 <= momentum < 1:
         raise SymmetricError(f"momentum must be at least 0 and below 1, not {momentum}")
-    equations = _on(parameters, torch.device(device))
+    equations = _on(parameters, pick_device(str(device)))
     state = equations.start()
     velocity = torch.zeros_like(state)
     states, velocities = [], []
@@ -117,7 +120,7 @@ def phase_diagram(
     place of `decoder_rate`, and `initial_overlap` f_n·f_k (of one common token) in place of `common`.
 
     Raises:
-        SymmetricError: as `parameter_sets` and `solve_many`.
+        SymmetricError, DeviceError: as `parameter_sets`, `symmetric.common_weight` and `solve_many`.
     """
     combined = np.meshgrid(*(np.asarray(values) for values in axes.values()), indexing="ij")
     given = fixed | {name: values.ravel() for name, values in zip(axes, combined, strict=True)}
