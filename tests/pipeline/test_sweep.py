@@ -191,8 +191,10 @@ def test_groups_are_the_grid_and_their_keys_follow_their_content(monkeypatch):
 def test_the_published_sweeps_are_the_published_grid():
     from learndyn.pipeline import sweep_spec
 
-    for file, jobs, runs in (("cogo.yaml", 12, 300), ("cogo_figure4.yaml", 3, 45), ("smoke.yaml", 4, 8)):
-        spec = sweep_spec.load_spec(REPOSITORY / "sweeps" / file)
+    sizes = {"cogo": (12, 300), "cogo_figure4": (3, 45), "scan_snap_figure6": (4, 640), "smoke": (4, 8)}
+    assert {path.stem for path in (REPOSITORY / "sweeps").glob("*.yaml")} == set(sizes)
+    for file, (jobs, runs) in sizes.items():
+        spec = sweep_spec.load_spec(REPOSITORY / "sweeps" / f"{file}.yaml")
         assert (len(sweep_spec.groups(spec)), sweep_spec.run_count(spec)) == (jobs, runs)
     published = [
         g.config for g in sweep_spec.groups(sweep_spec.load_spec(REPOSITORY / "sweeps" / "cogo.yaml"))
@@ -206,6 +208,16 @@ def test_the_published_sweeps_are_the_published_grid():
         }
         assert (config.rng, config.epochs, config.test_size) == ("published", 10000, 0.1)
         assert set(config.learning_rate) == {0.01}
+
+
+def test_the_sweep_of_scan_and_snap_is_its_preset_cut_by_task():
+    from learndyn.pipeline import sweep_spec
+    from learndyn.scan_snap.training import PRESETS
+
+    spec = sweep_spec.load_spec(REPOSITORY / "sweeps" / "scan_snap_figure6.yaml")
+    for place, group in enumerate(sweep_spec.groups(spec)):
+        assert group.config == PRESETS["figure_6"].select(range(160 * place, 160 * (place + 1)))
+        assert set(group.config.task) == {place}
 
 
 def test_a_sweep_lands_as_one_labelled_dataset_equal_to_single_trainings(sweep):
@@ -311,6 +323,16 @@ def _under_way(diary):
     for *group, epoch in lines:
         last[json.dumps(group)] = epoch
     return any(6 <= epoch <= 15 for epoch in last.values())
+
+
+def test_a_job_whose_group_is_no_longer_that_of_the_plan_says_so(tmp_path, monkeypatch):
+    from learndyn.pipeline import sweep
+
+    monkeypatch.syspath_prepend(str(HERE))
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"spec": SMALL, "device": "cpu", "checkpoints": None}))
+    with pytest.raises(sweep.SweepError, match=r"parameters have changed .* start it again"):
+        sweep._job(plan, "0123456789abcdef", tmp_path / "part.nc", threads=1)
 
 
 def test_a_crashed_job_fails_the_command_and_the_others_are_kept(sweep, monkeypatch):

@@ -281,7 +281,9 @@ def _job(plan: Path, group: str, target: Path, threads: Annotated[int, typer.Opt
     """Train one group of a plan."""
     torch.set_num_threads(threads)
     values, spec = _read_plan(plan)
-    wanted = next(candidate for candidate in sweep_spec.groups(spec) if candidate.key == group)
+    wanted = next((candidate for candidate in sweep_spec.groups(spec) if candidate.key == group), None)
+    if wanted is None:
+        raise SweepError("the trainer's parameters have changed since the sweep was started; start it again")
     checkpoints = Path(values["checkpoints"]) if values["checkpoints"] else None
     sweep_job.run_group(spec, wanted, target, device=values["device"], checkpoints=checkpoints)
 
