@@ -112,7 +112,7 @@ def length(errors: xr.Dataset) -> Figure:
 
 def figure8(curves: claims.Curves) -> Figure:
     """h* of a trained decoder (stairs) and h in closed form (lines) for some rates; two vocabularies."""
-    fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9))
+    fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.9))
     for ax, data in zip(axes, curves, strict=True):
         rates = data["decoder_rate"].values
         for run, color in enumerate(shades(len(rates))):
@@ -124,7 +124,7 @@ def figure8(curves: claims.Curves) -> Figure:
         ax.set(xlabel="step $t$", xlim=(0, int(data["step"][-1])), ylim=(0, None))
         end = data.isel(step=-1)
         apart = 100 * float((end["trained"] / end["h"] - 1).max())
-        ax.set_title(f"$M={data.attrs['vocabulary']}$: {apart:.1f} % apart")
+        ax.set_title(f"$M={data.attrs['vocabulary']}$: {apart:.1f} % apart at the end")
         label_lines(ax)
     axes[0].set_ylabel("$h^*$ (stairs), $h$ (lines)")
     return fig
@@ -145,7 +145,7 @@ def gaps(table: pd.DataFrame) -> Figure:
     ax.annotate("Lemma 7's bound", (0.03, 2.2), color=MUTED, fontsize=SMALL, **where)
     largest = table.groupby(["vocabulary", "decoder_rate"])["gap"].max()
     ax.set(xscale="log", yscale="log", xlabel="$\\eta_Y t$", ylabel="$(h^*-h)\\,M/\\eta_Y$", ylim=(4e-4, 6))
-    ax.set_title(f"The stairs are never more than {largest.min():.3f}–{largest.max():.3f} $\\eta_Y/M$ above")
+    ax.set_title(f"Largest gaps: {largest.min():.3f}–{largest.max():.3f} $\\eta_Y/M$, not 2")
     label_lines(ax)
     return fig
 
@@ -177,7 +177,7 @@ def frozen_losses(found: xr.Dataset) -> Figure:
         **words,
     )
     worst = f"overlap {float(later['overlap'][-1]):g}"
-    ax.set_title(f"Loss $\\propto 1/t$; the gradient at {worst} is {ratio:.0f} times behind")
+    ax.set_title(f"The gradient at {worst} ends {ratio:.0f} times higher")
     label_lines(ax)
     return fig
 
@@ -187,7 +187,7 @@ def frozen_losses(found: xr.Dataset) -> Figure:
 
 def signals(table: pd.DataFrame) -> Figure:
     """γ over its peak for all vocabularies, time in units of the paper's t₀; for one M its two asymptotes."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.9))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(6.4, 3.9))
     share = np.linspace(0, 2.5, 401)
     left.axvspan(1, float((table["upper"] / table["lower"]).max()), color=AMBER, alpha=0.25, lw=0)
     for (_, row), color in zip(table.iterrows(), shades(len(table)), strict=True):
@@ -219,16 +219,14 @@ def signals(table: pd.DataFrame) -> Figure:
 
 def snapshots(flow: xr.Dataset, moments: tuple[float, ...]) -> Figure:
     """Attention of one query for its two next tokens, up and down, at four multiples of t* (Figure 2)."""
-    words = ("The start", "Common tokens lose", "Winners emerge", "Almost frozen")
-    fig, axes = plt.subplots(2, 2, figsize=(7.0, 5.2), sharex=True, sharey=True)
-    limit = 1.6 * max(float(at_multiple(flow, m)["attention_weights"].max()) for m in moments)
-    for ax, word, moment in zip(axes.flat, words, moments, strict=True):
+    fig, axes = plt.subplots(2, 2, figsize=(6.4, 5.0), sharex=True, sharey=True)
+    limit = 1.2 * max(float(at_multiple(flow, m)["attention_weights"].max()) for m in moments)
+    for ax, moment in zip(axes.flat, moments, strict=True):
         at = at_multiple(flow, moment)
         bars(ax, at, mirrored=True)
         share = 100 * float(at["common_mass"])
-        about = f"$t={format_value(float(moment))}\\,t^*$, {share:.0f} % on common tokens"
-        ax.annotate(about, (0.03, 0.96), xycoords="axes fraction", va="top", fontsize=SMALL)
-        ax.set_title(word)
+        when = f"$t={format_value(float(moment))}\\,t^*$" if moment else "Start"
+        ax.set_title(f"{when}: {share:.0f} % common")
         ax.set_ylim(-limit, limit)
         ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     for ax in axes[-1]:
@@ -260,16 +258,15 @@ def bars(ax: Axes, at: xr.Dataset, *, mirrored: bool) -> None:
 
 def ratios(growth: xr.Dataset, peak_time: float) -> Figure:
     """Growth of r = f²/f'² − 1 for the most frequent token l and each other one, under both dynamics."""
-    fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.7), sharex=True, sharey=True)
-    titles = {"lemma4": "Lemma 4: one factor", "gradient": "Gradient flow: "}
+    fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.7), sharex=True, sharey=True)
+    titles = {"lemma4": "Lemma 4: ", "gradient": "Gradient flow: up to "}
     moments = growth["time"].values / peak_time
     for ax, name in zip(axes, growth["dynamics"].values, strict=True):
         part = growth.sel(dynamics=name)
         for i, color in enumerate(shades(part.sizes["token"])):
             ax.plot(moments, part["growth"].isel(token=i), color=color, lw=1.5)
         ax.axvline(1, **DOTTED)
-        spread = claims.ratio_spread(growth, str(name))
-        ax.set_title(titles[str(name)] + (f"apart by {spread:.1f}" if name == "gradient" else ""))
+        ax.set_title(titles[str(name)] + f"{float(part['growth'].isel(time=-1).max()):.3g}-fold")
         ax.set(xscale="log", yscale="log", xlabel="$t/t^*$")
     axes[0].set_ylabel("growth of $r$ since the start")
     axes[1].annotate(
@@ -284,49 +281,45 @@ def ratios(growth: xr.Dataset, peak_time: float) -> Figure:
     return fig
 
 
-def speeds(flow: xr.Dataset, trained: xr.Dataset) -> Figure:
-    """Speed of the attention logits, and what common tokens keep: gradient flow and momentum."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.8), sharex=True)
-    momentum = trained.attrs["momentum"]
-    clock = 1 / (1 - momentum)  # steps of batch size 1 that one iteration is worth
-    rust = trained.isel(step=slice(1, None))
-    later = flow.isel(time=slice(1, None))
-    curves = (
-        (later["time"].values, later["attention_speed"].values, later["common_mass"].values, INDIGO),
-        (
-            clock * rust["step"].values,
-            rust["attention_speed"].values / clock,
-            rust["common_mass"].values,
-            RUST,
-        ),
+def speeds(flow: xr.Dataset, plain: xr.Dataset, trained: xr.Dataset) -> Figure:
+    """Speed of the attention logits, and what common tokens keep: flow, steps without and with momentum.
+
+    One clock for all: an iteration with momentum μ counts as 1/(1 − μ) steps.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(6.4, 4.0), sharex=True)
+    clock = 1 / (1 - trained.attrs["momentum"])
+    styles = (
+        (flow, "time", 1.0, {"color": INDIGO}),
+        (plain, "step", 1.0, {"color": INDIGO, "ls": "", "marker": "o", "ms": 4, "markevery": 5}),
+        (trained, "step", clock, {"color": RUST}),
     )
-    for time, speed, mass, color in curves:
-        left.plot(time, speed, color=color)
-        right.plot(time, mass, color=color)
+    for run, axis, unit, style in styles:
+        later = run.isel({axis: slice(1, None)})
+        time = unit * later[axis].values
+        left.plot(time, later["attention_speed"].values / unit, **style)
+        right.plot(time, later["common_mass"].values, **style)
     for ax in (left, right):
         ax.axvline(flow.attrs["peak_time"], **DOTTED)
         ax.set(xscale="log", xlabel="time $t$")
-    left.set(
-        yscale="log",
-        ylabel="speed $\\Vert\\dot Z\\Vert$",
-        xlim=(flow.attrs["peak_time"] * 0.1, curves[1][0][-1]),
-    )
-    left.set_ylim(1e-3 * curves[0][1].max() * 0.1, 4 * max(curves[0][1].max(), curves[1][1].max()))
+    end = clock * float(trained["step"][-1])
+    fastest = float(flow["attention_speed"].max())
+    left.set(yscale="log", ylabel="speed $\\Vert\\dot Z\\Vert$", ylim=(5e-5 * fastest, 3 * fastest))
+    left.set_xlim(0.1 * flow.attrs["peak_time"], end)
     right.set(ylabel="attention on common tokens", ylim=(0, None))
-    right.annotate(
-        "gradient flow", (0.97, 0.93), xycoords="axes fraction", color=INDIGO, ha="right", fontsize=SMALL
-    )
-    right.annotate(
-        f"momentum {momentum:g}",
-        (0.97, 0.36),
-        xycoords="axes fraction",
-        color=RUST,
-        ha="right",
-        fontsize=SMALL,
-    )
-    left.set_title("The flow slows down …")
-    right.set_title("… and creeps on")
+    where = {"xycoords": "axes fraction", "fontsize": SMALL}
+    right.annotate("line: gradient flow\ndiscs: no momentum", (0.04, 0.22), color=INDIGO, **where)
+    right.annotate(f"momentum {trained.attrs['momentum']:g}", (0.04, 0.13), color=RUST, **where)
+    late = [f"{100 * late_change(run, axis, unit, end):.1f}" for run, axis, unit, _ in styles[1:]]
+    left.set_title("Speed of attention")
+    right.set_title(f"Last decade: −{late[0]} % or −{late[1]} %")
     return fig
+
+
+def late_change(run: xr.Dataset, axis: str, unit: float, end: float) -> float:
+    """What common tokens lose in the last decade of time before `end`."""
+    time = unit * run[axis].values
+    before, after = np.interp((end / 10, end), time, run["common_mass"].values)
+    return float(before - after)
 
 
 def frame(flow: xr.Dataset, moment: float, highest: float) -> Figure:
