@@ -412,7 +412,7 @@ def test_an_archive_holds_its_config_and_the_maps_of_one_seed(
 ) -> None:
     config = TINY.figure10.replace(snapshot_steps=(0, 4), map_window=3)
     monkeypatch.setitem(experiments.ARCHIVED, "figure10", config)
-    monkeypatch.setattr(experiments, "_ARCHIVED_TEXT", ("topics", 60))
+    monkeypatch.setattr(experiments, "_ARCHIVED_VOCABULARY", 60)
     experiments.make_archive("figure10", tmp_path / "here.nc", TINY)
     monkeypatch.chdir(tmp_path)
     found = experiments.read_archive("here.nc")
@@ -430,7 +430,7 @@ def test_an_archive_holds_its_config_and_the_maps_of_one_seed(
 @pytest.mark.parametrize("name", experiments.ARCHIVED)
 def test_the_archived_runs_are_of_the_configurations_named_in_the_library(name: str) -> None:
     found = records.load(ROOT / "results" / "scan_snap" / f"{name}.nc", experiments.ARCHIVED[name])
-    assert found.attrs["text"] == "topics"
+    assert found.attrs["text"] == experiments.ARCHIVED_TEXTS.get(name, "topics")
     assert found.attrs["vocabulary"] == 2001
     assert not found.attrs["learndyn_commit"].endswith("-dirty")
     assert set(found["status_code"].values.tolist()) == {0}
