@@ -17,6 +17,13 @@ def test_loss_logs_begin_with_the_published_digits():
     assert float(published.figure6_loss()[0]) == pytest.approx(3.4548568725585938)
 
 
+def test_the_rerun_of_figure_4_has_the_logged_losses():
+    ours, log = published.figures_4_5_losses().sel(setting="figure4_left"), published.figure4_loss()
+    np.testing.assert_allclose(ours.sel(step=slice(0, 10)), log.sel(step=slice(0, 10)), rtol=1e-5)
+    np.testing.assert_allclose(ours, log, rtol=1e-2)
+    assert published.figures_4_5_losses()["optimizer"].values.tolist() == ["sgd"] * 2 + ["adam"] * 3
+
+
 def test_attention_maps_are_attention():
     maps = published.figures_4_5_attention()
     np.testing.assert_allclose(maps.sum("token"), 1, atol=2e-5)

@@ -95,6 +95,15 @@ def figures_4_5_attention() -> xr.DataArray:
     )
 
 
+def figures_4_5_losses() -> xr.DataArray:
+    """Training loss ``[setting, step]`` of the five settings of Figures 4 and 5, seed 2 (own rerun)."""
+    frame = _frame("figure_4_5_losses.csv")
+    steps = frame["step"].unique()
+    coords = _settings(frame) | {"step": steps}
+    values = frame["loss"].to_numpy().reshape(-1, len(steps))
+    return xr.DataArray(values, dims=("setting", "step"), coords=coords, name="loss")
+
+
 def figures_4_5_seeds() -> xr.Dataset:
     """The five settings over seeds 1…10, ``[setting]`` (own rerun): means, and standard deviations ``…_std``.
 
