@@ -93,6 +93,16 @@ class TheoryLadder(Config):
     device: str = "cpu"
     progress: bool = True
 
+    @model_validator(mode="after")
+    def _what_is_trained_can_be(self) -> TheoryLadder:
+        for length in self.lengths:
+            self.theorem_task(length)
+        for classes, vocabulary in self.explorer_sizes:  # one common token, and a profile of three
+            symmetric_classes(classes, vocabulary, classes, (1.0,), (1.0,) * 3)
+        if self.theorem_steps < 1:
+            raise ValueError(f"horizon = {self.horizon:g} is less than one iteration; give 1/(1 − momentum)")
+        return self
+
     @property
     def attention_rates(self) -> tuple[float, ...]:
         """η_Z of the theorem's regime, one for each ratio."""
