@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from learndyn.scan_snap import measures, published, symmetric
+from learndyn.scan_snap import statistics_training as statistics
 from learndyn.scan_snap.settings import grid
 from learndyn.scan_snap.settings_training import ADAM_PANELS, SGD_PANELS, Training
 from learndyn.scan_snap.symmetric_batch import heavy_ball
@@ -167,48 +168,41 @@ def long_runs(settings: Training) -> xr.Dataset:
 def long_table(runs: xr.Dataset, steps: Sequence[int]) -> pd.DataFrame:
     """What the first class attends to at these steps, as text for a reader."""
     first = runs.sel(snapshot=list(steps))
-    rows = {}
+    rows = []
     for ratio in runs.rate_ratio.values:
         one = first.sel(rate_ratio=ratio)
         common = 1 - one.distinct_weights.isel(next=0).sum("distinct")
         top = one.distinct_weights.isel(next=0, distinct=-1)
         for step in steps:
-            rows[f"ratio {ratio:g}, step {step}"] = {
+            row = {
+                "ratio": f"{ratio:g}",
+                "step": str(step),
                 "common mass": f"{float(common.sel(snapshot=step)):.3f}",
                 "most frequent distinct token": f"{float(top.sel(snapshot=step)):.4f}",
                 "distinct entropy (nats)": f"{float(one.distinct_entropy.sel(snapshot=step)):.3f}",
             }
-    return pd.DataFrame(rows).T
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def seed_table(found: xr.Dataset) -> pd.DataFrame:
     """Mean ± standard deviation over seeds at the end, ours above the repeated experiment's."""
-    known, end = published.figures_4_5_seeds(), found.isel(snapshot=-1)
-    ours = {
-        "distinct_entropy": end.distinct_entropy,
-        "distinct_mass": end.distinct_mass,
-        "first_common_mass": 1 - end.distinct_weights.isel(next=0).sum("distinct"),
-        "first_top_attention": end.distinct_weights.isel(next=0, distinct=-1),
-    }
+    known, ours = published.figures_4_5_seeds(), statistics.seed_statistics(found)
     words = {
         "distinct_entropy": "distinct entropy",
         "distinct_mass": "distinct mass",
         "first_common_mass": "class 1: common mass",
         "first_top_attention": "class 1: most frequent distinct token",
     }
-    rows: dict[str, dict[str, str]] = {}
+    rows: list[dict[str, str]] = []
     for name in found.setting.values:
-        before = known.sel(setting=name)
-        for who in ("ours", "before"):
-            row = {}
+        for who, values in (("ours", ours), ("before", known)):
+            one = values.sel(setting=name)
+            row = {"panel": panel_name(found, str(name)), "whose": who}
             for key, title in words.items():
-                if who == "ours":
-                    mean, spread = ours[key].sel(setting=name).mean(), ours[key].sel(setting=name).std(ddof=1)
-                else:
-                    mean, spread = before[key], before[f"{key}_std"]
-                row[title] = f"{float(mean):.3f} ± {float(spread):.3f}"
-            rows[f"{panel_name(found, str(name))}, {who}"] = row
-    return pd.DataFrame(rows).T
+                row[title] = f"{float(one[key]):.4f} ± {float(one[f'{key}_std']):.4f}"
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def panel_name(found: xr.Dataset, setting: str) -> str:
@@ -258,10 +252,18 @@ def ablation_table(found: xr.Dataset) -> pd.DataFrame:
 def winners(settings: Training) -> xr.Dataset:
     """Which distinct token has most attention before and after training from random starts.
 
-    Over (rate_ratio, prior_run, next): ``expected``, the one with the largest P(l|n) e^z before training, and
-    ``winner``, the one at the end, as indices among the distinct tokens, rarest first.
+    Over (scale, rate_ratio, prior_run, next): ``expected``, the one with the largest P(l|n) e^z before
+    training, and ``winner``, the one at the end, as indices among the distinct tokens, rarest first.
+    ``scale`` multiplies the start, which is the same otherwise.
     """
-    base = settings.base.replace(rng="vectorised", initialisation="uniform", snapshot_steps=(0,))
+    found = [_winners(settings, scale) for scale in settings.prior_scales]
+    return xr.concat(found, "scale", join="exact").assign_coords(scale=list(settings.prior_scales))
+
+
+def _winners(settings: Training, scale: float) -> xr.Dataset:
+    base = settings.base.replace(
+        rng="vectorised", initialisation="uniform", init_scale=scale, snapshot_steps=(0,)
+    )
     config = grid(base, rate_ratios=settings.rate_ratios, seeds=range(settings.prior_runs))
     runs = measured(train(config, device=settings.device, progress=settings.progress), settings.task)
     place = runs.distinct_weights.argmax("distinct").transpose("snapshot", "run", "next").values

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from learndyn.core.explorer import format_value
 from learndyn.core.plotting import FIGURE_SIZES, INK, MUTED, PALETTE, label_lines, shades
 from learndyn.scan_snap import measures
-from learndyn.scan_snap.claims import training as claims
+from learndyn.scan_snap import statistics_training as statistics
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
 RATIO_COLORS = (INDIGO, RUST)
@@ -88,7 +88,7 @@ def figure4(maps: xr.DataArray, ratios: Sequence[float | int]) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel("step")
     one, ten = (_common(maps.isel(setting=row, next=0, snapshot=-1)) for row in range(2))
-    words = f"Common tokens keep {one:.2f} at ratio {ratios[0]:g} and {ten:.2f} at ratio {ratios[1]:g}"
+    words = f"Class 1: common tokens keep {one:.2f} at ratio {ratios[0]:g}, {ten:.2f} at {ratios[1]:g}"
     fig.suptitle(words, x=0.02, ha="left")
     fig.colorbar(image, ax=axes, orientation="horizontal", shrink=0.5, aspect=40, label="attention $c_n$")
     return fig
@@ -132,7 +132,7 @@ def speed(panels: xr.Dataset, limit: xr.Dataset) -> Figure:
     """Speed of the attention logits: every seed (thin), mean over seeds, and the limit (dashed)."""
     fig, ax = plt.subplots(figsize=FIGURE_SIZES["wide"])
     words = []
-    for setting, color in zip((claims.LEFT, claims.RIGHT), RATIO_COLORS, strict=True):
+    for setting, color in zip((statistics.LEFT, statistics.RIGHT), RATIO_COLORS, strict=True):
         one = panels.sel(setting=setting).attention_speed
         # a speed of exactly 0, before the first batch has had an effect, has no place on a logarithmic axis
         moving = one.where(one > 0)
@@ -209,7 +209,7 @@ def family(panels: xr.Dataset, sgd: Sequence[str], adam: Sequence[str], every: i
     relative = panels.relative_frequency.values
     colors = shades(len(relative))
     for ax, names, optimizer in zip(axes, (sgd, adam), ("SGD", "Adam"), strict=True):
-        farthest = 100 * max(claims.family_distance(panels, name) for name in names)
+        farthest = 100 * max(statistics.family_distance(panels, name) for name in names)
         chosen = panels.sel(setting=list(names)).isel(snapshot=slice(0, None, every))
         z0 = chosen.distinct_logits.isel(distinct=-1)
         shares = chosen.distinct_weights / chosen.distinct_weights.sum("distinct")
@@ -221,7 +221,7 @@ def family(panels: xr.Dataset, sgd: Sequence[str], adam: Sequence[str], every: i
             ax.scatter(z0.values.ravel(), y, s=4, color=color, alpha=0.5, lw=0)
             ax.plot(x, curves[:, token], color=color, lw=1.5)
         ax.set(xlabel="logit $z_0$ of the most frequent", ylim=(0, 0.42))
-        ax.set_title(f"{optimizer}: up to {farthest:.0f} % elsewhere")
+        ax.set_title(f"{optimizer}: up to {farthest:.0f} % off the curves")
         ax.xaxis.set_major_locator(MaxNLocator(5))
     axes[0].set_ylabel("share of the distinct attention")
     return fig
@@ -233,7 +233,7 @@ def conservation(panels: xr.Dataset, steps: Sequence[int]) -> Figure:
     squares = panels.relative_frequency.values**2
     ax.plot([0, 1], [0, 1], color=MUTED, lw=1.2, ls="--")
     ax.annotate("Theorem 3", (0.66, 0.58), color=MUTED, rotation=39, ha="center", va="center", fontsize=10.5)
-    for setting, color in zip((claims.RIGHT, claims.LEFT), (RUST, INDIGO), strict=True):
+    for setting, color in zip((statistics.RIGHT, statistics.LEFT), (RUST, INDIGO), strict=True):
         one = panels.sel(setting=setting)
         ratio = float(one.rate_ratio)
         for step, width in zip(steps, np.linspace(0.8, 2.2, len(steps)), strict=True):
@@ -284,7 +284,8 @@ def ablation(found: xr.Dataset) -> Figure:
 
 
 def winners(found: xr.Dataset, distinct: int) -> Figure:
-    """How often which distinct token has most attention before and after training from random starts."""
+    """How often which distinct token has most attention before and after training, from starts of scale 1."""
+    found = found.sel(scale=1)
     fig, axes = plt.subplots(1, found.sizes["rate_ratio"], figsize=(7.0, 3.5), sharey=True)
     tokens = np.arange(1, distinct + 1)
     for ax, ratio in zip(axes, found.rate_ratio.values, strict=True):
@@ -302,6 +303,37 @@ def winners(found: xr.Dataset, distinct: int) -> Figure:
     axes[0].set_ylabel("share of classes and runs")
     for words, color, y in (("before training", PERIWINKLE, 0.9), ("after", INDIGO, 0.8)):
         axes[0].annotate(words, (0.04, y), xycoords="axes fraction", color=color, fontsize=10.5)
+    return fig
+
+
+def scales(found: xr.Dataset, distinct: int) -> Figure:
+    """How often the most frequent token wins, and the favourite before training, against the scale."""
+    fig, ax = plt.subplots()
+    over = ("prior_run", "next")
+    for ratio, color in zip(found.rate_ratio.values, RATIO_COLORS, strict=True):
+        one = found.sel(rate_ratio=ratio)
+        frequent = (one.winner == distinct - 1).mean(over)
+        favourite = (one.winner == one.expected).mean(over)
+        ax.plot(one.scale, frequent, "o-", color=color, ms=4, label=f"ratio {ratio:g}")
+        ax.plot(one.scale, favourite, "o--", color=color, ms=4, mfc="white", lw=1.3, label="_")
+    before = (found.isel(rate_ratio=0).expected == distinct - 1).mean(over)
+    ax.plot(found.scale, before, color=MUTED, lw=1.3, ls=":")
+    ax.axhline(1 / distinct, color=MUTED, lw=0.8)
+    ax.annotate(
+        "chance",
+        (0.02, 1 / distinct),
+        xycoords=ax.get_yaxis_transform(),
+        color=MUTED,
+        fontsize=10.5,
+        va="bottom",
+    )
+    ax.set(xscale="log", xlabel=r"scale of the start, times $1/\sqrt{M}$", ylabel="share of classes and runs")
+    ax.set_xticks(found.scale.values, [f"{v:g}" for v in found.scale.values])
+    ax.minorticks_off()
+    ax.set_ylim(0, 1.03)
+    ends = [float((found.winner == distinct - 1).sel(scale=s).mean()) for s in found.scale.values[[0, -1]]]
+    ax.set_title(f"The most frequent token wins {100 * ends[0]:.0f} % … {100 * ends[1]:.0f} %")
+    label_lines(ax)
     return fig
 
 

@@ -33,6 +33,7 @@ class Training(Config):
     lengths: Annotated[tuple[Annotated[int, Field(ge=3)], ...], Field(min_length=1)] = (32, 128, 512)
     other_seeds: Seeds = tuple(range(11, 21))
     prior_runs: PositiveInt = 100
+    prior_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.25, 0.5, 1.0, 2.0, 4.0)
     explorer_steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 10, 48)
     device: str = "cpu"
     progress: bool = True
@@ -41,6 +42,10 @@ class Training(Config):
     def _consistent(self) -> Training:
         if self.shown_seed not in self.seeds:
             raise ValueError(f"shown_seed = {self.shown_seed} is not one of the seeds {self.seeds}")
+        if 1 not in self.prior_scales:
+            raise ValueError(
+                f"prior_scales = {self.prior_scales} must contain 1, the start of the experiments"
+            )
         if max(self.explorer_steps) > self.steps:
             raise ValueError(f"explorer_steps go to {max(self.explorer_steps)}, training to {self.steps}")
         return self

@@ -14,6 +14,7 @@ import xarray as xr
 from learndyn.core.config import ConfigError
 from learndyn.scan_snap import experiments_training as experiment
 from learndyn.scan_snap import published
+from learndyn.scan_snap import statistics_training as statistics
 from learndyn.scan_snap.claims import training as claims
 from learndyn.scan_snap.settings_training import Training
 from learndyn.scan_snap.task import SYN_SMALL
@@ -66,11 +67,16 @@ def _on_the_family(z: np.ndarray) -> np.ndarray:
 
 
 def _losses(stats: xr.Dataset) -> xr.DataArray:
-    loss = published.figures_4_5_losses().interp(step=range(101), kwargs={"fill_value": "extrapolate"})
-    loss = loss.expand_dims(seed=list(range(1, 11))).transpose("setting", "seed", "step").copy()
+    known = np.stack([stats[f"loss_at_{step}"] for step in (0, 2, 10, 10)], axis=-1)
+    curves = np.array([np.interp(range(101), (0, 2, 10, 100), row) for row in known])
+    coords = {"setting": stats.setting.values, "seed": list(range(1, 11)), "step": list(range(101))}
+    values = np.repeat(curves[:, None], 10, axis=1)
+    loss = xr.DataArray(values, dims=("setting", "seed", "step"), coords=coords)
     # the log itself for seed 2, the published means for the others
     log = published.figure4_loss()
     loss.loc[{"setting": claims.LEFT, "seed": 2, "step": log.step.values}] = log.values
+    others = {"setting": claims.LEFT, "seed": [1, *range(3, 11)]}
+    loss.loc[others | {"step": 98}] = 2.31e-5
     for step in (2, 10):
         loss.loc[{"setting": claims.LEFT, "seed": [1, *range(3, 11)], "step": step}] = float(
             stats[f"loss_at_{step}"].sel(setting=claims.LEFT)
@@ -106,6 +112,22 @@ def swapped() -> xr.Dataset:
     return panels.assign_coords(setting=names)
 
 
+def seeds(**changes: float) -> xr.Dataset:
+    """Runs with the means and deviations that were found before, some moved."""
+    stats = published.figures_4_5_seeds()
+    pattern = xr.DataArray(np.tile([1.0, -1.0], 5) * np.sqrt(0.9), dims="seed")  # mean 0, deviation 1
+    names = ("distinct_entropy", "distinct_mass", "first_common_mass", "first_top_attention")
+    found = {name: stats[name] + changes.get(name, 0) + stats[f"{name}_std"] * pattern for name in names}
+    found = {name: value.expand_dims(snapshot=[100]) for name, value in found.items()}
+    top = found["first_top_attention"]
+    rest = 1 - found["first_common_mass"] - top
+    weights = xr.concat([rest, top], "distinct").expand_dims(next=[0])
+    kept = {name: found[name] for name in names[:2]}
+    return xr.Dataset(kept | {"distinct_weights": weights}).drop_vars(
+        ("optimizer", "attention_rate", "rate_ratio")
+    )
+
+
 def lengths(means: tuple[float, ...] = (1.856, 1.938, 1.963), limit: float = 1.979) -> xr.Dataset:
     values = np.array(means)[None, :, None] * np.ones((1, 3, 4))
     data = {
@@ -134,6 +156,7 @@ def ablations(**changes: tuple[float, float, float]) -> xr.Dataset:
 
 
 OTHERS: dict[str, Callable[[], Any]] = {
+    "scan.seeds": seeds,
     "scan.length": lengths,
     "scan.family-invariant": lambda: {1.0: 2.28, 10.0: 1.38},
     "scan.ablation-normalisation": ablations,
@@ -170,6 +193,18 @@ SPOILED = {
         spoil("loss", lambda v: _at(v, 0.002, setting=claims.LEFT, step=10)),
         swapped,
     ],
+    "scan.fig4-late": [
+        spoil("loss", lambda v: 0.9 * v),
+        spoil("loss", lambda v: v.where(v.seed != 4)),
+        swapped,
+    ],
+    "scan.seeds": [
+        lambda: seeds(distinct_entropy=0.002),
+        lambda: seeds(first_top_attention=0.002),
+        lambda: seeds(first_common_mass=np.nan),
+        lambda: seeds().isel(seed=slice(0, 8)),
+        lambda: seeds().isel(setting=[1, 0, 2, 3, 4]).assign_coords(setting=SETTINGS),
+    ],
     "scan.fig4-end": [
         spoil("distinct_entropy", lambda v: v + 0.01),
         spoil("distinct_mass", lambda v: v - 0.01),
@@ -187,6 +222,7 @@ SPOILED = {
         spoil("loss", lambda v: _at(v, 0.1, setting=claims.RIGHT, seed=5, step=2)),
         spoil("distinct_entropy", lambda v: _at(v, -0.03, setting=claims.RIGHT)),
         spoil("common_mass", lambda v: 1 - v),
+        spoil("common_mass", lambda v: v - 0.01),
     ],
     "scan.fig4-row-sums": [
         spoil("attention", lambda v: v + 1e-7),
@@ -201,8 +237,12 @@ SPOILED = {
     "scan.speed-path": [
         swapped,
         spoil("attention_speed", lambda v: v.roll(step=3).fillna(0)),
-        spoil("attention_speed", lambda v: v.where(v.step < 50, 3 * v)),
         spoil("attention_speed", lambda v: v * np.nan),
+    ],
+    "scan.speed-late": [
+        swapped,
+        spoil("attention_speed", lambda v: v.where(v.step < 50, 1.1 * v)),
+        spoil("attention_speed", lambda v: v.where(v.step != 60)),
     ],
     "scan.length": [
         lambda: lengths((1.963, 1.938, 1.856)),
@@ -265,7 +305,7 @@ test_every_claim_has_a_good_and_a_spoiled_result, test_a_good_result_holds, test
 def test_path_steps_count_to_the_step_that_crosses() -> None:
     values = xr.DataArray(np.ones((1, 101)), dims=("seed", "step"), coords={"step": np.arange(101)})
     # after the update of step 49 half of the hundred equal parts are done
-    assert claims.path_steps(values) == (49.0, 89.0)
+    assert statistics.path_steps(values) == (49.0, 89.0)
 
 
 # --- settings and experiments ---
@@ -288,7 +328,11 @@ def test_the_defaults_are_the_published_experiments_and_changes_are_not() -> Non
 
 
 def test_bad_settings_are_refused() -> None:
-    for values, word in (({"shown_seed": 99}, "shown_seed"), ({"explorer_steps": (101,)}, "explorer_steps")):
+    for values, word in (
+        ({"shown_seed": 99}, "shown_seed"),
+        ({"explorer_steps": (101,)}, "explorer_steps"),
+        ({"prior_scales": (2.0,)}, "prior_scales"),
+    ):
         with pytest.raises(ConfigError, match=word):
             Training(**values)
 
@@ -342,7 +386,7 @@ def test_path_after_counts_from_the_step_at_which_the_loss_is_low() -> None:
 
 
 def test_variants_lengths_and_random_starts_are_labelled() -> None:
-    settings = TINY.replace(lengths=(8, 16))
+    settings = TINY.replace(lengths=(8, 16), prior_scales=(1e-3, 1.0, 4.0))
     found = experiment.lengths(settings)
     assert dict(found.distinct_entropy.sizes) == {"length": 2, "rate_ratio": 2, "seed": 2}
     short = settings.task.replace(sequence_length=8)
@@ -354,5 +398,10 @@ def test_variants_lengths_and_random_starts_are_labelled() -> None:
     assert variants.sizes["support"] == 20
     assert float(variants.weights.sum("support").max()) == pytest.approx(1)
     starts = experiment.winners(settings)
-    assert dict(starts.winner.sizes) == {"rate_ratio": 2, "prior_run": 2, "next": 2}
+    assert dict(starts.winner.sizes) == {"scale": 3, "rate_ratio": 2, "prior_run": 2, "next": 2}
+    # a small start leaves the order of P, at first; a large one is the same start, only larger
+    assert (starts.expected.sel(scale=1e-3) == 9).all()
+    assert (
+        experiment.winners(settings.replace(prior_scales=(1.0,))).winner == starts.winner.sel(scale=[1])
+    ).all()
     assert (experiment.winners(settings).expected == starts.expected).all()
