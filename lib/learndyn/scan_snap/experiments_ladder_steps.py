@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -107,8 +108,25 @@ def force_factor(
             for update in ("gradient", "decorrelated")
         )
         rows.append((theorem / plain).drop_vars("time"))
-    names = [f"K = {classes}, M = {vocabulary}" for classes, vocabulary in sizes]
-    return xr.concat(rows, pd.Index(names, name="size"), coords="minimal", compat="override")
+    return xr.concat(rows, _size_names(sizes), coords="minimal", compat="override")
+
+
+def force_rule(
+    overlaps: Float[np.ndarray, "initial_overlap"], sizes: Sequence[tuple[int, int]]
+) -> xr.DataArray:
+    """M E' e^{−ρx} for the same overlaps and sizes when γ peaks, the factor to leading order (derived)."""
+    rows = []
+    for classes, vocabulary in sizes:
+        top = decoder.peak(vocabulary, 1.0, classes).time
+        margin = float(decoder.x(float(top), vocabulary, 1.0, classes))
+        primed = overlaps / ((1 - overlaps) * (1 + (classes - 1) * overlaps))
+        rule = vocabulary * primed * np.exp(-overlaps * margin)
+        rows.append(xr.DataArray(rule, dims="initial_overlap", coords={"initial_overlap": overlaps}))
+    return xr.concat(rows, _size_names(sizes))
+
+
+def _size_names(sizes: Sequence[tuple[int, int]]) -> pd.Index:
+    return pd.Index([f"K = {classes}, M = {vocabulary}" for classes, vocabulary in sizes], name="size")
 
 
 def remark1(classes: Sequence[int], vocabulary: int = 24, overlap: float = 0.1) -> pd.DataFrame:
@@ -190,13 +208,15 @@ def fates(
     """How many tokens of random asymmetric classes rise, fall or turn (K = 3, M = 500, t to 5000).
 
     Returns:
-        A row for each dynamics ("Lemma 4", "gradient flow") and kind of token: ``rises``, ``falls``,
-        ``turns``, and ``row_sum``, the largest move of a row sum of Z.
+        A row for each dynamics ("Lemma 4", "decorrelated flow", "gradient flow") and kind of token:
+        ``rises``, ``falls``, ``turns``, and ``row_sum``, the largest move of a row sum of Z.
     """
     times = np.geomspace(0.1, 5000, 40)
     rates = {"decoder_rate": decoder_rate, "attention_rate": attention_rate}
     rows = []
-    for name, solve in (("Lemma 4", attention_ode.solve), ("gradient flow", flow.solve)):
+    decorrelated = partial(flow.solve, update="decorrelated")
+    solvers = {"Lemma 4": attention_ode.solve, "decorrelated flow": decorrelated, "gradient flow": flow.solve}
+    for name, solve in solvers.items():
         counts = {kind: dict.fromkeys(("rises", "falls", "turns"), 0) for kind in ("distinct", "common")}
         moved = 0.0
         for seed in seeds:
@@ -219,6 +239,18 @@ def corollary2() -> pd.DataFrame:
     found = attention_ode.fates(classes, solution)
     frame = pd.DataFrame({name: found[name].values[0] for name in ("kind", "expected", "seen")})
     return frame[frame["kind"] != "absent"].reset_index(drop=True)
+
+
+def unequal_common() -> float:
+    """Lemma 4 outside of Corollary 2: the logit at t = 5000 of a common token, frequent in one class of two.
+
+    Two classes share two tokens, with probabilities .50 and .30 in the first and .01 and .30 in the second.
+    """
+    weights = np.zeros((2, 500))
+    weights[0, :3], weights[1, [0, 1, 3]] = (0.5, 0.3, 0.2), (0.01, 0.3, 0.5)
+    classes = Classes(weights / weights.sum(1, keepdims=True), np.zeros(2, dtype=np.int64))
+    solution = attention_ode.solve(classes, np.array([5000.0]), decoder_rate=0.5, attention_rate=0.5)
+    return float(solution["attention"][0, 0, 0])
 
 
 def token_paths(seed: int, *, attention_rate: float, decoder_rate: float = 0.5) -> xr.Dataset:

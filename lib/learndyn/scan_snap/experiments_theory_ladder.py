@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,16 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Int
 
-from learndyn.scan_snap import attention_ode, measures, one_common_token, symmetric, symmetric_batch
-from learndyn.scan_snap.classes import Classes, assumption2
+from learndyn.scan_snap import (
+    attention_ode,
+    decoder,
+    measures,
+    one_common_token,
+    symmetric,
+    symmetric_batch,
+)
+from learndyn.scan_snap.classes import Classes, assumption2, decorrelation
+from learndyn.scan_snap.symmetric_equations import Parameters
 from learndyn.scan_snap.task import TaskConfig
 
 
@@ -48,12 +57,12 @@ def rungs(lengths: Sequence[int]) -> list[Rung]:
     return [
         Rung(training_name(lengths[0]), "", ""),
         *trained,
-        Rung(MEAN_FIELD, training_name(lengths[-1]), "finite sequences and batches"),
+        Rung(MEAN_FIELD, training_name(lengths[-1]), "finite T, finite batches"),
         Rung(FLOW, MEAN_FIELD, "momentum, finite steps"),
-        Rung(NO_MOMENTUM, FLOW, "(side step: finite steps alone)"),
-        Rung(OWN_FORCE, FLOW, "(side step: moving F, higher orders of overlap)"),
+        Rung(NO_MOMENTUM, FLOW, "side step: finite steps alone"),
+        Rung(OWN_FORCE, FLOW, "side step: Lemma 4 with the gradient's force"),
         Rung(DECORRELATED, FLOW, "the gradient of Y"),
-        Rung(LEMMA4, DECORRELATED, "the decoder's memory of earlier attention"),
+        Rung(LEMMA4, DECORRELATED, "the decoder's memory; 1/M in β"),
         Rung(THEOREM4, LEMMA4, "changing norms"),
     ]
 
@@ -250,3 +259,54 @@ def regimes(tasks: Mapping[str, Classes]) -> pd.DataFrame:
         asked = assumption2(classes)
         rows.append({"regime": name, "classes": classes.classes, "vocabulary": classes.vocabulary} | asked)
     return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------- beside the ladder
+
+
+def decoder_limit(sets: Parameters, classes: Classes, ratios: Sequence[float], end: float) -> pd.DataFrame:
+    """Lemma 4 over the decorrelated flow, as the decoder gets faster: the common token's logit at time `end`.
+
+    Args:
+        sets: one parameter set of the reduction, with a common token first; its η_Y is kept.
+        classes: the same classes.
+        ratios: η_Y/η_Z.
+        end: the time.
+
+    Returns:
+        A row for each ratio: ``rate_ratio``, ``joint`` (−z of the decorrelated flow), ``printed`` and
+        ``exact`` (Lemma 4 with E', and with Theorem 1's β, over it), ``start`` (E'/β of uniform attention).
+    """
+    rate, rows = float(sets.decoder_rate[0]), []
+    overlaps = classes.overlaps(np.zeros((classes.queries, classes.vocabulary)))
+    beta = decoder.signal_coefficients(overlaps, classes.vocabulary)[1]
+    start = float(decorrelation(overlaps)[0, 1] / beta[0, 1])
+    for ratio in ratios:
+        slow = replace(sets, attention_rate=np.array([rate / ratio]), update="decorrelated")
+        joint = float(symmetric.solve(slow, np.array([0.0, end]))["attention"][-1, 0])
+        rates = {"decoder_rate": rate, "attention_rate": rate / ratio}
+        row = {"rate_ratio": ratio, "joint": -joint}
+        for name, force in (("printed", "theorem"), ("exact", "exact")):
+            found = attention_ode.solve(classes, np.array([end]), force=force, **rates)["attention"]
+            common = int(np.flatnonzero(classes.common)[0])
+            row[name] = float(found[-1, 0, common]) / joint
+        rows.append(row | {"start": start})
+    return pd.DataFrame(rows)
+
+
+def closest(curves: Mapping[tuple[object, ...], xr.Dataset], moved: float = 0.1) -> tuple[object, float, int]:
+    """Where the rungs of `explorer_curves` agree best among the settings in which attention moves.
+
+    Returns:
+        The setting, its largest factor between any two rungs at any time, and in how many settings the flow's
+        common token falls by more than `moved`.
+    """
+    moving = {
+        key: float((one["common"].max("rung") / one["common"].min("rung")).max())
+        for key, one in curves.items()
+        if float(one["common"].sel(rung="gradient flow")[-1]) > moved
+    }
+    if not moving:
+        return None, math.nan, 0
+    best = min(moving, key=lambda key: moving[key])
+    return best, moving[best], len(moving)

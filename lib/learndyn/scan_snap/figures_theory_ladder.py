@@ -36,7 +36,7 @@ STYLES = {
     THEOREM4: {"color": AMBER, "lw": 2.0, "ls": (0, (5, 2))},
 }
 SHORT = {
-    OWN_FORCE: "gradient's force",
+    OWN_FORCE: "Lemma 4, own force",
     FLOW: "gradient flow",
     DECORRELATED: "decorrelated",
     MEAN_FIELD: "mean field",
@@ -69,7 +69,7 @@ def ends(found: xr.Dataset) -> Figure:
     return fig
 
 
-def forces(frozen: xr.Dataset, factor: xr.DataArray, experiment: float) -> Figure:
+def forces(frozen: xr.Dataset, factor: xr.DataArray, rule: xr.DataArray, experiment: float) -> Figure:
     """Theorem 1's force and that of the gradient: over time, and over the overlap for some sizes."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.9))
     later = frozen.sel(time=slice(0.5, None))
@@ -92,6 +92,8 @@ def forces(frozen: xr.Dataset, factor: xr.DataArray, experiment: float) -> Figur
     for color, row in zip(shades(factor.sizes["size"]), factor, strict=True):
         name = str(row["size"].values).replace("K", "$K$").replace("M", "$M$")
         right.plot(row["initial_overlap"], row, color=color, label=name)
+        dashed = rule.sel(size=row["size"])
+        right.plot(dashed["initial_overlap"], dashed, color=color, lw=1, ls=(0, (3, 2)))
     right.legend(loc="upper left", fontsize=9.5, handlelength=1.2, borderaxespad=0.2, labelspacing=0.25)
     right.axvline(experiment, **DOTTED)
     right.axhline(1, **DOTTED)
@@ -127,7 +129,7 @@ def token_paths(paths: xr.Dataset) -> Figure:
             color = colors[int(owner[token])]
             ax.plot(z["time"], z.isel(token=token), color=color, lw=2.4 if owner[token] < 0 else 1.5)
         sinking = int((np.diff(z.values[:, owner >= 0], axis=0) < 0).any(0).sum())
-        words = f"{sinking} of {(owner >= 0).sum()} fall" if sinking else "all rise"
+        words = f"{sinking} of {(owner >= 0).sum()} sink" if sinking else "all rise"
         ax.set_title(f"{str(name).capitalize()}: {words}")
         ax.axhline(0, **DOTTED)
         ax.set_xscale("symlog", linthresh=1, linscale=0.3)
@@ -220,8 +222,10 @@ def figure9(panels: list[xr.Dataset]) -> Figure:
         ax.axhline(height, **DOTTED)
         ratio = float(panel["decoder_rate"][0] / panel["attention_rate"][0])
         ax.set(xlabel="time $t$", xlim=(0, float(panel["time"][-1])), ylim=(0, None))
-        ax.set_title(f"$\\nu={format_value(ratio)}$, $M={panel.attrs['vocabulary']}$: one height")
-        ax.annotate(f"$B(t_0)={height:.4f}$", (0.96, 0.05), xycoords="axes fraction", ha="right")
+        last = float(panel["growth_at_transition"][-1])
+        same = f"$B(t_0)={height:.4f}$" if abs(last - height) < 5e-5 else "$B(t_0)$ differs"
+        ax.set_title(f"$\\nu={format_value(ratio)}$: {same}")
+        ax.annotate(f"$M={panel.attrs['vocabulary']}$", (0.96, 0.05), xycoords="axes fraction", ha="right")
         label_lines(ax, fontsize=9.5)
     axes[0].set_ylabel("$B(t)$; lines by $\\eta_Z$")
     return fig
@@ -324,38 +328,40 @@ def _power(value: float) -> str:
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def rung_table(table: pd.DataFrame) -> pd.DataFrame:
-    """`experiments.step_table` as text for a reader."""
-
-    def text(value: float, form: str) -> str:
-        return "–" if np.isnan(value) else form.format(value).replace("-", "−")
-
-    columns = {
-        "common": "{:.4g}",
-        "top": "{:.3g}",
-        "rare": "{:.2g}",
-        "entropy": "{:.3f}",
-        "ratio": "{:.2f}",
-        "gap": "{:.0%}",
-    }
-    shown = table.assign(**{name: [text(v, form) for v in table[name]] for name, form in columns.items()})
-    return shown.assign(above=[name or "–" for name in shown["above"]])
+def _number(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else form.format(value).replace("-", "−")
 
 
-COLUMNS = {
-    "rung": "rung",
-    "common": "−z common",
-    "top": "z frequent",
-    "rare": "z rare",
-    "entropy": "H (nats)",
-    "above": "compared with",
-    "given_up": "given up",
-    "ratio": "ratio at the end",
-    "gap": "largest gap",
-}
+def error_table(tables: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
+    """What each step costs, from a `experiments.step_table` for each ratio of the rates."""
+    steps = next(iter(tables.values()))
+    taken = steps["above"] != ""
+    named = [
+        f"{SHORT.get(a, a)} → {SHORT.get(b, b)}".replace("SGD, ", "")
+        for a, b in zip(steps["above"][taken], steps["rung"][taken], strict=True)
+    ]
+    shown = {"step": named, "given up": list(steps["given_up"][taken])}
+    for ratio, table in tables.items():
+        at = f"ν = {format_value(ratio)}"
+        shown[f"× ({at})"] = [_number(value, "{:.2f}") for value in table["ratio"][taken]]
+        shown[f"gap ({at})"] = [_number(value, "{:.0%}") for value in table["gap"][taken]]
+    return pd.DataFrame(shown)
 
-#: Without the entropy, which hardly moves in the theorem's regime.
-LOGITS = {name: words for name, words in COLUMNS.items() if name != "entropy"}
+
+#: What `value_table` shows: word and format for each quantity.
+VALUES = {"common": ("−z", "{:.3g}"), "top": ("z top", "{:.3g}"), "rare": ("z rare", "{:.2g}")}
+
+
+def value_table(tables: Mapping[float, pd.DataFrame], *, entropy: bool) -> pd.DataFrame:
+    """Where each rung ends, from a `experiments.step_table` for each ratio of the rates."""
+    columns = VALUES | ({"entropy": ("H", "{:.3f}")} if entropy else {})
+    rungs = next(iter(tables.values()))["rung"]
+    shown = {"rung": [SHORT.get(name, name) for name in rungs]}
+    for ratio, table in tables.items():
+        for name, (word, form) in columns.items():
+            shown[f"{word} (ν = {format_value(ratio)})"] = [_number(value, form) for value in table[name]]
+    return pd.DataFrame(shown)
+
 
 #: Arguments of `frame_html` for `experiments.regimes`.
 REGIME = {
@@ -378,12 +384,14 @@ REGIME = {
     "label": "Assumption 2",
 }
 
-
-def joint_table(found: Mapping[float, xr.DataArray]) -> pd.DataFrame:
-    """−z of the common token at the end, by rate ratio: decorrelated flow, Lemma 4 and their ratio."""
-    rows = []
-    for ratio, values in found.items():
-        joint, closed = (float(-values.sel(rung=name)) for name in (DECORRELATED, LEMMA4))
-        row = {"η_Y/η_Z": format_value(ratio), "decorrelated flow": f"{joint:.4f}"}
-        rows.append(row | {"Lemma 4": f"{closed:.4f}", "Lemma 4 / flow": f"{closed / joint:.3f}"})
-    return pd.DataFrame(rows)
+#: Arguments of `frame_html` for `steps.decoder_limit`.
+LIMIT = {
+    "columns": {
+        "rate_ratio": "ν",
+        "joint": "decorrelated flow, −z",
+        "printed": "Lemma 4 / flow",
+        "exact": "Lemma 4 with β / flow",
+    },
+    "formats": {"rate_ratio": "{:g}", "joint": "{:.4f}", "printed": "{:.3f}", "exact": "{:.3f}"},
+    "label": "Decorrelated flow and Lemma 4",
+}

@@ -84,6 +84,11 @@ def fate_table(wrong: int = 0, moved: float = 1e-15) -> pd.DataFrame:
     return table.assign(dynamics="Lemma 4", row_sum=moved)
 
 
+def limit(exact: tuple[float, ...] = (1.033, 1.0034, 1.0003), printed: float = 0.9646) -> pd.DataFrame:
+    table = pd.DataFrame({"rate_ratio": [100.0, 1000.0, 10_000.0], "exact": exact})
+    return table.assign(printed=printed, start=0.9643)
+
+
 def corollary(common: str = "falls", distinct: str = "rises") -> pd.DataFrame:
     kinds = ["common"] * 2 + ["distinct"] * 4
     return pd.DataFrame({"kind": kinds, "seen": [common] * 2 + [distinct] * 4})
@@ -127,11 +132,13 @@ GOOD = {
     "scan.ladder-theorem1-signal": lambda: scaled("xi", 1),
     "scan.ladder-theorem1-force": lambda: scaled("xi", 1),
     "scan.ladder-early-law": law,
-    "scan.ladder-remark1": lambda: steps.remark1([2, 12, 24]),
+    "scan.ladder-remark1": lambda: steps.remark1([2, 12]).assign(ratio=[0.98, 1.01]),
+    "scan.ladder-remark1-full": lambda: steps.remark1([2, 12, 24]),
     "scan.ladder-assumption2": assumption,
     "scan.ladder-too-strong": theorem,
     "scan.ladder-own-force": theorem,
     "scan.ladder-decorrelated": theorem,
+    "scan.ladder-lemma4-limit": limit,
     "scan.ladder-theorem2": fate_table,
     "scan.ladder-corollary2": corollary,
     "scan.ladder-theorem3": conserved,
@@ -168,6 +175,10 @@ SPOILED = {
     "scan.ladder-early-law": [lambda: law(power=0.5), lambda: law(size=1.0), lambda: law(size=np.nan)],
     "scan.ladder-remark1": [
         lambda: steps.remark1([2, 12]),
+        lambda: steps.remark1([24]),
+    ],
+    "scan.ladder-remark1-full": [
+        lambda: steps.remark1([2, 12]),
         lambda: steps.remark1([2, 24]).assign(ratio=1.0),
         lambda: steps.remark1([2, 24]).assign(ratio=[0.4, 0.9]),
     ],
@@ -179,6 +190,11 @@ SPOILED = {
     "scan.ladder-too-strong": [lambda: theorem(1.0), lambda: theorem(1 / 16.5), lambda: theorem(25)],
     "scan.ladder-own-force": [lambda: theorem(own=1.2), lambda: theorem(own=-1), lambda: theorem(own=np.nan)],
     "scan.ladder-decorrelated": [lambda: theorem(gap=1.1), lambda: theorem(small=-0.39)],
+    "scan.ladder-lemma4-limit": [
+        lambda: limit(exact=(1.0, 0.9646, 0.9646)),
+        lambda: limit(printed=1.0),
+        lambda: limit(exact=(1.003, 1.002, 1.0003)),
+    ],
     "scan.ladder-theorem2": [lambda: fate_table(wrong=1), lambda: fate_table(moved=1e-3)],
     "scan.ladder-corollary2": [lambda: corollary(common="turns"), lambda: corollary(distinct="falls")],
     "scan.ladder-theorem3": [
@@ -311,6 +327,26 @@ def test_force_factor_agrees_with_frozen_forces() -> None:
     assert float(found.squeeze()) == pytest.approx(wanted, rel=1e-6)
 
 
+def test_the_rule_of_the_force_is_the_factor_where_overlaps_are_small_but_above_one_over_m() -> None:
+    overlaps, sizes = np.array([0.03, 0.05]), [(10, 10_000), (5, 10_000)]
+    rule, factor = steps.force_rule(overlaps, sizes), steps.force_factor(overlaps, sizes)
+    np.testing.assert_array_equal(rule["size"], factor["size"])
+    np.testing.assert_allclose(rule, factor.transpose(*rule.dims), rtol=0.2)
+
+
+def test_limit_of_a_fast_decoder() -> None:
+    settings = TheoryLadder()
+    sets = settings.theorem_sets(0.5)
+    found = experiments.decoder_limit(sets, settings.theorem_classes(), [100.0, 1e4], 5000.0)
+    assert abs(found["printed"][0] - 1) < 0.005
+    assert abs(found["exact"][1] - 1) < 1e-3
+    assert found["printed"][1] == pytest.approx(found["start"][1], abs=1e-3)
+
+
+def test_a_common_token_that_differs_between_classes_can_rise_under_lemma4() -> None:
+    assert steps.unequal_common() > 0.1
+
+
 def test_remark1_agrees_with_the_symmetric_reduction_at_k_below_m() -> None:
     row = steps.remark1([5], vocabulary=40, overlap=0.2).iloc[0]
     weight = float(symmetric.common_weight(0.2, [1.0]))
@@ -336,9 +372,9 @@ def test_lemma4_of_symmetric_classes_is_lemma4(queries: int, common: int) -> Non
 
 
 def test_fates_counts_every_token_once() -> None:
-    table = steps.fates((0, 1))
-    assert table[["rises", "falls", "turns"]].to_numpy().sum() == 2 * 2 * 10
-    assert set(table["dynamics"]) == {"Lemma 4", "gradient flow"}
+    table = steps.fates((0,))
+    assert table[["rises", "falls", "turns"]].to_numpy().sum() == 3 * 10
+    assert set(table["dynamics"]) == {"Lemma 4", "decorrelated flow", "gradient flow"}
     paths = steps.token_paths(0, attention_rate=0.5)
     assert sorted(paths["owner"].values) == [-1, 0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert (random_classes(0, classes=3, vocabulary=500).common.sum()) == 1
@@ -352,8 +388,36 @@ def test_explorer_curves_are_the_solvers() -> None:
     lemma = found["common"].sel(rung="Lemma 4")
     np.testing.assert_allclose(lemma, -wanted["attention"][:, 0, 0], atol=1e-6)
     assert found.attrs["peak"] == pytest.approx(float(decoder.peak(1000, 0.5, 10).time))
+    moved = 2 * float(found["common"].sel(rung="gradient flow")[-1])
+    best, factor, count = experiments.closest({("a",): found, ("b",): 10 * found}, moved=moved)
+    ends = found["common"]
+    assert (best, count) == (("b",), 1)
+    assert factor == pytest.approx(float((ends.max("rung") / ends.min("rung")).max()))
     figure = figures.explorer_frame(found, 10.0)
     assert "at t = 10¹" in figure.axes[0].get_title()
+
+
+def test_tables_hold_both_ratios() -> None:
+    time = np.array([1.0, 2.0])
+    found = xr.Dataset(
+        {
+            name: (("rung", "time"), [[-0.1, -0.5], [-0.2, -1.0]])
+            for name in ("common", "top", "rare", "entropy")
+        },
+        coords={"rung": [experiments.FLOW, experiments.DECORRELATED], "time": time},
+    )
+    ladder_rungs = [experiments.Rung(experiments.FLOW, "", "")]
+    ladder_rungs += [experiments.Rung(experiments.DECORRELATED, experiments.FLOW, "the gradient of Y")]
+    tables = {1.0: experiments.step_table(found, ladder_rungs)}
+    tables[10.0] = experiments.step_table(2 * found, ladder_rungs)
+    errors = figures.error_table(tables)
+    assert errors.iloc[0].tolist() == [
+        "gradient flow → decorrelated", "the gradient of Y", "2.00", "50%", "2.00", "50%"
+    ]  # fmt: skip
+    values = figures.value_table(tables, entropy=False)
+    assert values["−z (ν = 1)"].tolist() == ["0.5", "1"]
+    assert values["z rare (ν = 10)"].tolist() == ["−1", "−2"]
+    assert figures.value_table(tables, entropy=True).shape == (2, 9)
 
 
 # --- settings ---
