@@ -242,7 +242,7 @@ show(
     name="scan-fig8",
     source="Figure 8",
     caption="Stairs: $h^*$ of a decoder trained on one class. Lines: $h$ from the Wright omega function. One colour for each "
-    "$\\eta_Y$, written at its end.",
+    "$\\eta_Y$, written at its end. Titles: how far apart the two end, at most.",
 )
 
 # %%
@@ -476,7 +476,8 @@ show(
     name="scan-creep",
     source="after Theorem 4",
     caption="Syn-Small in the long-sequence limit: gradient flow (indigo line), the same in steps without momentum (discs), and "
-    "the run of the first figure (rust). Dotted: $t^*$. Right: on common tokens; the title is without and with momentum.",
+    "the run of the first figure (rust). Dotted: $t^*$. Title on the right: what common tokens lose in the last decade of "
+    "time, without and with momentum.",
 )
 
 # %%

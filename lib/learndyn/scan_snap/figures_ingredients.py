@@ -124,7 +124,7 @@ def figure8(curves: claims.Curves) -> Figure:
         ax.set(xlabel="step $t$", xlim=(0, int(data["step"][-1])), ylim=(0, None))
         end = data.isel(step=-1)
         apart = 100 * float((end["trained"] / end["h"] - 1).max())
-        ax.set_title(f"$M={data.attrs['vocabulary']}$: {apart:.1f} % apart at the end")
+        ax.set_title(f"$M={data.attrs['vocabulary']}$: {apart:.1f} % apart")
         label_lines(ax)
     axes[0].set_ylabel("$h^*$ (stairs), $h$ (lines)")
     return fig
@@ -259,14 +259,14 @@ def bars(ax: Axes, at: xr.Dataset, *, mirrored: bool) -> None:
 def ratios(growth: xr.Dataset, peak_time: float) -> Figure:
     """Growth of r = f²/f'² − 1 for the most frequent token l and each other one, under both dynamics."""
     fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.7), sharex=True, sharey=True)
-    titles = {"lemma4": "Lemma 4: ", "gradient": "Gradient flow: up to "}
+    titles = {"lemma4": "Lemma 4: ", "gradient": "Flow: up to "}
     moments = growth["time"].values / peak_time
     for ax, name in zip(axes, growth["dynamics"].values, strict=True):
         part = growth.sel(dynamics=name)
         for i, color in enumerate(shades(part.sizes["token"])):
             ax.plot(moments, part["growth"].isel(token=i), color=color, lw=1.5)
         ax.axvline(1, **DOTTED)
-        ax.set_title(titles[str(name)] + f"{float(part['growth'].isel(time=-1).max()):.3g}-fold")
+        ax.set_title(titles[str(name)] + f"{float(part['growth'].isel(time=-1).max()):.1f}-fold")
         ax.set(xscale="log", yscale="log", xlabel="$t/t^*$")
     axes[0].set_ylabel("growth of $r$ since the start")
     axes[1].annotate(
@@ -307,11 +307,14 @@ def speeds(flow: xr.Dataset, plain: xr.Dataset, trained: xr.Dataset) -> Figure:
     left.set_xlim(0.1 * flow.attrs["peak_time"], end)
     right.set(ylabel="attention on common tokens", ylim=(0, None))
     where = {"xycoords": "axes fraction", "fontsize": SMALL}
-    right.annotate("line: gradient flow\ndiscs: no momentum", (0.04, 0.22), color=INDIGO, **where)
-    right.annotate(f"momentum {trained.attrs['momentum']:g}", (0.04, 0.13), color=RUST, **where)
+    right.annotate("line: gradient flow\ndiscs: no momentum", (0.3, 0.22), color=INDIGO, **where)
+    right.annotate(f"momentum {trained.attrs['momentum']:g}", (0.3, 0.13), color=RUST, **where)
     late = [f"{100 * late_change(run, axis, unit, end):.1f}" for run, axis, unit, _ in styles[1:]]
-    left.set_title("Speed of attention")
-    right.set_title(f"Last decade: −{late[0]} % or −{late[1]} %")
+    peaks = [
+        unit * float(run[axis][int(run["attention_speed"].values.argmax())]) for run, axis, unit, _ in styles
+    ]
+    left.set_title(f"Fastest at {peaks[0]:.0f} and {peaks[2]:.0f}")
+    right.set_title(f"Late: −{late[0]} %, −{late[1]} %")
     return fig
 
 
@@ -343,6 +346,11 @@ def frame(flow: xr.Dataset, moment: float, highest: float) -> Figure:
     bottom.axvline(max(moment, 0.03), color=INK, lw=1.3)
     bottom.set(xscale="log", xlim=(0.03, 1000), ylim=(0, 1.1), xlabel="$t/t^*$", ylabel="over maximum")
     bottom.minorticks_off()
+    blank = {
+        "facecolor": "white",
+        "edgecolor": "none",
+        "pad": 1,
+    }  # the line of the time passes behind the words
     for text, x, color in (("$\\gamma$", 0.16, RUST), ("speed $\\Vert\\dot Z\\Vert$", 0.72, INDIGO)):
-        bottom.annotate(text, (x, 0.86), xycoords="axes fraction", color=color)
+        bottom.annotate(text, (x, 0.86), xycoords="axes fraction", color=color, bbox=blank)
     return fig
