@@ -112,7 +112,7 @@ def length(errors: xr.Dataset) -> Figure:
 
 def figure8(curves: claims.Curves) -> Figure:
     """h* of a trained decoder (stairs) and h in closed form (lines) for some rates; two vocabularies."""
-    fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.9))
+    fig, axes = plt.subplots(1, 2, figsize=(7.0, 3.9))
     for ax, data in zip(axes, curves, strict=True):
         rates = data["decoder_rate"].values
         for run, color in enumerate(shades(len(rates))):

@@ -7,11 +7,12 @@ from typing import Annotated
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.core.config import Config
 from learndyn.core.explorer import format_value
 from learndyn.scan_snap import decoder, symmetric, symmetric_batch
+from learndyn.scan_snap.classes import symmetric_classes
 from learndyn.scan_snap.task import SYN_SMALL, TaskConfig
 
 Length = Annotated[int, Field(ge=2)]
@@ -52,6 +53,15 @@ class Ingredients(Config):
     snapshots: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)] = (0.0, 2.0, 6.0, 100.0)
     explorer_times: Multiples = (0.0, 1.0, 10.0)
     explorer_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 10.0)
+
+    @model_validator(mode="after")
+    def _what_is_computed_can_be(self) -> Ingredients:
+        self.task  # noqa: B018 – refuses what makes no task
+        symmetric_classes(
+            self.frozen_classes, self.frozen_vocabulary, self.frozen_classes, (1.0,), (1.0,) * 3
+        )
+        decoder.time_to_precision(max(self.precisions), self.frozen_vocabulary, self.frozen_rate)
+        return self
 
     @property
     def task(self) -> TaskConfig:
