@@ -160,36 +160,41 @@ class _Stop(Exception):
     pass
 
 
+def _interrupt(patch, at):
+    advance = text_program.TextProgram.advance
+
+    def interrupted(self, step, *, logged):
+        if step == at:
+            raise _Stop
+        advance(self, step, logged=logged)
+
+    patch.setattr(text_program.TextProgram, "advance", interrupted)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 1e-2, "reset_moments": True}]
 )
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(options, tmp_path, monkeypatch):
     config = MANY.replace(steps=15, evaluation_steps=(0, 9, 15), snapshot_steps=(3, 14), **options)
     whole = text_training.train(config, DATA)
-    advance = text_program.TextProgram.advance
-
-    def interrupted(self, step, *, logged):
-        if step == 10:
-            raise _Stop
-        advance(self, step, logged=logged)
-
     file = tmp_path / "text.safetensors"
-    monkeypatch.setattr(text_program.TextProgram, "advance", interrupted)
-    with pytest.raises(_Stop):
-        text_training.train(config, DATA, checkpoint=file, checkpoint_every=4)
-    monkeypatch.setattr(text_program.TextProgram, "advance", advance)
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 10)
+        with pytest.raises(_Stop):
+            text_training.train(config, DATA, checkpoint=file, checkpoint_every=4)
     resumed = text_training.train(config, DATA, checkpoint=file, checkpoint_every=4)
     assert resumed.drop_attrs().identical(whole.drop_attrs())
-    monkeypatch.setattr(text_program.TextProgram, "advance", interrupted)  # nothing is trained again
+    _interrupt(monkeypatch, 10)  # nothing is trained again
     assert text_training.train(config, DATA, checkpoint=file).drop_attrs().identical(whole.drop_attrs())
     with pytest.raises(ValueError, match="another configuration"):
         text_training.train(config, language(seed=1), checkpoint=file)
 
 
-def test_a_run_that_diverges_leaves_the_others():
+def test_a_run_that_diverges_leaves_the_others(tmp_path, monkeypatch):
     config = SMALL.replace(
         seed=(0, 1, 2),
         learning_rate=(0.5, 1e30, 1.0),
+        momentum=0.3,
         dropout=0.2,
         steps=104,
         clip_norm=None,
@@ -208,6 +213,13 @@ def test_a_run_that_diverges_leaves_the_others():
         assert np.isfinite(found[name][1, 0]).all(), name
     with pytest.raises(ensemble.EnsembleError, match="seed 1, learning_rate 1e"):
         text_training.train(config, DATA, strict=True)
+    file = tmp_path / "text.safetensors"  # resumed when two of three runs are left
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 103)
+        with pytest.raises(_Stop):
+            text_training.train(config, DATA, checkpoint=file, checkpoint_every=101)
+    resumed = text_training.train(config, DATA, checkpoint=file)
+    assert resumed.drop_attrs().identical(found.drop_attrs())
 
 
 def test_evaluation_is_the_mean_over_the_windows():

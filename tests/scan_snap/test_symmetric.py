@@ -171,14 +171,12 @@ def test_the_mean_field_of_all_cells_to_its_printed_digits():
     np.testing.assert_allclose(last.distinct_entropy, cells.distinct_entropy, atol=5.1e-5)
     np.testing.assert_allclose(last.distinct_mass, cells.distinct_mass, atol=5.1e-5)
     np.testing.assert_allclose(found.loss.sel(step=0), cells.loss_at_0, atol=5.1e-6)
-    digits = 10 ** np.floor(np.log10(cells.loss_at_10.to_numpy()))
-    # Four digits are printed; losses below 1e-12 were sums of rounding errors there.
-    np.testing.assert_allclose(
-        found.loss.sel(step=10) / digits,
-        cells.loss_at_10 / digits,
-        atol=5.1e-4,
-        rtol=np.where(cells.loss_at_10 < 1e-12, 2e-3, 0).max(),
-    )
+    ours, theirs = found.loss.sel(step=10).values, cells.loss_at_10.to_numpy()
+    tiny = theirs < 1e-12  # sums of rounding errors there
+    assert 0 < tiny.sum() < 20
+    digits = 10 ** np.floor(np.log10(theirs))  # four digits are printed
+    np.testing.assert_allclose((ours / digits)[~tiny], (theirs / digits)[~tiny], rtol=0, atol=5.1e-4)
+    np.testing.assert_allclose(ours[tiny], theirs[tiny], rtol=2e-3)
     assert np.abs(found.row_sum).max() < 1e-12
 
 
@@ -207,7 +205,7 @@ def test_syn_small_scans_and_snaps():
     assert found.attention_speed.argmax("step").values.tolist() == [8, 2]
     np.testing.assert_allclose(found.distinct_entropy.sel(step=100), [1.979, 2.099], atol=5e-4)
     np.testing.assert_allclose(found.distinct_entropy.sel(step=0), 2.1513, atol=5e-5)
-    assert (found.overlap.sel(step=0) - 10 / 13.85).max() < 1e-12
+    np.testing.assert_allclose(found.overlap.sel(step=0), 10 / 13.85, rtol=1e-12)
 
 
 def test_numbers_of_the_modified_update_at_frozen_attention():
@@ -277,7 +275,7 @@ def test_many_are_the_same_as_each_alone(update):
     assert found.complete.all()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     ratio=st.floats(0.5, 30.0),
     rate=st.floats(0.05, 5.0),

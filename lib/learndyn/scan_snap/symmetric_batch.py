@@ -9,6 +9,7 @@ long sequences and infinite batches of the experiments of Tian et al. (2023), se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -212,8 +213,10 @@ class _Pair:
         self.size = 2 * used.sum(0) + used[equations.common :].sum(0)
 
     def select(self, runs: Tensor) -> _Pair:
-        """The same for some of the runs."""
-        return _Pair(_select(self.equations, runs), self.rtol, self.atol)
+        """The same for some of the runs; what is equal for all stays where it is, on the device."""
+        other = copy(self)
+        other.equations, other.size = _select(self.equations, runs), self.size[runs]
+        return other
 
     def slope(self, u: Tensor, state: Tensor) -> Tensor:
         """Derivative by log time."""
