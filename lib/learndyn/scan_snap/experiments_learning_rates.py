@@ -187,12 +187,14 @@ def creep_share(settings: LearningRates, cells: xr.Dataset) -> xr.DataArray:
     """
     ends = [settings.attention_rates[0], settings.attention_rates[-1]]
     smooth = flow(settings.queries, ends, settings.rate_ratios, [settings.horizons[1]]).isel(time=0)
-    falls = [
-        found.distinct_entropy.sel(attention_rate=ends[0], drop=True)
-        - found.distinct_entropy.sel(attention_rate=ends[1], drop=True)
-        for found in (smooth, cells)
-    ]
-    return falls[0] / falls[1]
+    return fall(smooth.distinct_entropy) / fall(cells.distinct_entropy)
+
+
+def fall(entropy: xr.DataArray) -> xr.DataArray:
+    """By how much the entropy is less at the largest attention rate than at the smallest."""
+    rates = entropy.attention_rate
+    ends = [entropy.sel(attention_rate=float(rate), drop=True) for rate in (rates.min(), rates.max())]
+    return ends[0] - ends[1]
 
 
 def creep(settings: LearningRates) -> xr.Dataset:

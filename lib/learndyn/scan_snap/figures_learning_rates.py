@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -15,7 +16,7 @@ from scipy.special import entr
 
 from learndyn.core import plotting
 from learndyn.core.plotting import INK, MUTED, PALETTE, label_lines, shades
-from learndyn.scan_snap.experiments_learning_rates import best_ratios, creep_slopes, dip, slopes
+from learndyn.scan_snap.experiments_learning_rates import best_ratios, creep_slopes, dip, fall, slopes
 from learndyn.scan_snap.task import TaskConfig, syn_medium
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
@@ -73,9 +74,20 @@ def cells(ours: xr.Dataset, paper: xr.Dataset) -> Figure:
         ax.set_title(f"$Q={q}$, $K={2 * q}$: least at {'/'.join(f'{b:g}' for b in np.unique(best))}")
         _log_ticks(ax, "x", ratios)
     _share_labels(fig, axes, f"rate ratio {RATIO}", ENTROPY)
-    for ax in axes[:, -1]:
-        label_lines(ax, ax.get_lines()[1:])
+    with _settled(fig):
+        for ax in axes[:, -1]:
+            label_lines(ax, ax.get_lines()[1:])
     return fig
+
+
+@contextmanager
+def _settled(fig: Figure) -> Iterator[None]:
+    """Lay the figure out once; labels of many axes then need no layout each."""
+    fig.draw_without_rendering()
+    engine = fig.get_layout_engine()
+    fig.set_layout_engine("none")
+    yield
+    fig.set_layout_engine(engine)
 
 
 def _share_labels(fig: Figure, axes: np.ndarray, x: str, y: str) -> None:
@@ -104,12 +116,14 @@ def recalls(
             ax.set_title(f"$Q={q}$, {names[held]} = {end:g}", fontsize=11)
             ax.set_ylim(0.1, 1.05)
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-        label_lines(row[-1], row[-1].get_lines()[1::2], fontsize=10)
     _share_labels(fig, axes, "threshold on the attention", "recall")
     falls = xr.concat([slopes(curves) for curves in ours.values()], "queries", join="exact").diff(moved)
     steeper, total = int((falls > 0).sum()), falls.size
     word = f"more steeply in {steeper}" if held == "attention_rate" else f"less steeply in {total - steeper}"
     fig.suptitle(f"With larger {names[moved]} recall falls {word} of {total} steps", x=0.02, ha="left")
+    with _settled(fig):
+        for ax in axes[:, -1]:
+            label_lines(ax, ax.get_lines()[1::2], fontsize=10)
     return fig
 
 
@@ -153,7 +167,7 @@ def _heat(ax: Axes, values: xr.DataArray, *, vmin: float, vmax: float) -> None:
     table = values.to_numpy()
     ax.imshow(table, cmap=plotting.SEQUENTIAL, vmin=vmin, vmax=vmax, origin="lower", aspect="auto")
     for row, column in np.ndindex(*table.shape):
-        color = "white" if table[row, column] > 0.5 * (vmin + vmax) else INK
+        color = "white" if table[row, column] > vmin + 0.4 * (vmax - vmin) else INK
         ax.text(
             column, row, f"{table[row, column]:.2f}", ha="center", va="center", color=color, fontsize=10.5
         )
@@ -204,27 +218,41 @@ def by_length(runs: Mapping[str, xr.DataArray], infinite: float) -> Figure:
     for ax, ticks in ((left, length), (right, length - 1)):
         _log_ticks(ax, "x", ticks)
     left.set_title("Longer sequences, denser attention")
-    right.set_title("Two causes of the bias")
+    right.set_title("A random start keeps a bias")
     label_lines(right)
     return fig
 
 
-def momentum(curves: Mapping[str, xr.DataArray], points: Mapping[str, xr.DataArray]) -> Figure:
-    """Entropy against the attention rate: with momentum (indigo), without (rust), flow (grey)."""
-    fig, ax = plt.subplots()
+def momentum(
+    curves: Mapping[str, xr.DataArray], points: Mapping[str, xr.DataArray], ratio: float
+) -> Figure:
+    """Entropy against the attention rate at one ratio, and its fall over the attention rates at all ratios.
+
+    With momentum (indigo), without (rust), flow (grey); ``curves`` without noise, ``points`` from training.
+    """
+    fig, (ax, right) = plt.subplots(1, 2, figsize=(7.0, 3.6))
     colors = {"momentum": INDIGO, "none": RUST, "flow": MUTED}
     dashes = {"momentum": "-", "none": "-", "flow": "--"}
-    words = {"momentum": "momentum", "none": "no momentum", "flow": "gradient flow"}
+    labels = {"momentum": "momentum", "none": "no momentum", "flow": "gradient flow"}
     for name, entropy in curves.items():
         style = {"color": colors[name], "ls": dashes[name], "lw": 1.6}
-        ax.plot(entropy.attention_rate, entropy, label=words[name], **style)
+        ax.plot(entropy.attention_rate, entropy.sel(rate_ratio=ratio), **style)
+        right.plot(entropy.rate_ratio, fall(entropy), label=labels[name], **style)
     for name, entropy in points.items():
-        ax.plot(entropy.attention_rate, entropy, "o", mfc="white", mec=colors[name], mew=1.3, zorder=3)
-    ranges = {name: float(entropy.max() - entropy.min()) for name, entropy in points.items()}
+        style = {"mfc": "white", "mec": colors[name], "mew": 1.3, "zorder": 3}
+        ax.plot(entropy.attention_rate, entropy.sel(rate_ratio=ratio), "o", **style)
+        right.plot(entropy.rate_ratio, fall(entropy), "o", **style)
+    rates, ratios = (curves["momentum"][name].to_numpy() for name in ("attention_rate", "rate_ratio"))
     ax.set(xlabel=f"attention rate {ETA_Z}", ylabel=ENTROPY)
-    _log_ticks(ax, "x", points["none"].attention_rate.to_numpy())
-    ax.set_title(f"Range {ranges['momentum']:.3f} with momentum, {ranges['none']:.3f} without")
-    label_lines(ax)
+    words = f"fall from {ETA_Z} = {rates[0]:g} to {rates[-1]:g} (nats)"
+    right.set(xlabel=f"rate ratio {RATIO}", ylabel=words)
+    _log_ticks(ax, "x", rates)
+    _log_ticks(right, "x", ratios)
+    ends = {name: fall(entropy) for name, entropy in points.items()}
+    with_, without = float(ends["momentum"].min()), float(ends["none"].max())
+    ax.set_title(f"At ratio {ratio:g}")
+    right.set_title(f"Fall ≥ {with_:.2f} with, ≤ {without:.3f} without")
+    label_lines(right)
     return fig
 
 
@@ -248,7 +276,7 @@ def flow_phases(found: xr.Dataset, x: str, y: str, discs: xr.Dataset | None = No
                 _log_ticks(ax, "x", (0.1, 1))
                 _log_ticks(ax, "y", (1, 2, 5, 10))
             else:
-                _log_ticks(ax, "x", (2, 5, 10, 20, 50))
+                _log_ticks(ax, "x", (2, 5, 10, 20))
             if discs is not None and time == times[len(times) // 2]:
                 _discs(ax, discs[name].transpose(y, x), limits)
         low = discs is not None and float(discs[name].min()) < limits["vmin"]

@@ -22,7 +22,7 @@ class LearningRates(Config):
     Attributes:
         steps: training iterations of Figure 6.
         fresh_seeds: seeds of another stream of random numbers, for the same cells.
-        long_steps: iterations of the longer runs and of those without momentum, at the smallest rates.
+        long_steps: iterations of the longer runs and of those without momentum.
         lengths: T of the runs that show where the mean field's bias comes from.
         phase_queries: Q of the phase diagrams over rates, and of everything else that shows one task only.
         phase_points: resolution of the phase diagrams along each axis.
@@ -86,14 +86,15 @@ class LearningRates(Config):
         )
 
     def figure6(self, **changes: Any) -> TrainConfig:
-        """All cells of Figure 6, with `changes` to what their runs share, to `queries` or to `seeds`."""
+        """The cells of Figure 6, with `changes` to queries, ratios or seeds, or to what all runs share."""
         given = {"queries": self.queries, "seeds": self.seeds, "rng": self.rng} | changes
         queries, seeds = given.pop("queries"), given.pop("seeds")
+        ratios = given.pop("rate_ratios", self.rate_ratios)
         return grid(
             self.base.replace(**given),
             tasks=[self.task(number) for number in queries],
             attention_rates=self.attention_rates,
-            rate_ratios=self.rate_ratios,
+            rate_ratios=ratios,
             seeds=seeds,
         )
 
@@ -109,11 +110,17 @@ class LearningRates(Config):
 
     @property
     def without_momentum(self) -> TrainConfig:
-        """All attention rates at the first ratio without momentum, ``long_steps`` long."""
-        return grid(
-            self.base.replace(steps=self.long_steps, momentum=0.0, rng=self.rng),
-            attention_rates=self.attention_rates,
+        """All attention rates at the smallest and the largest ratio without momentum, ``long_steps`` long.
+
+        The first task, which is the worst for the limit without noise, and the one that is shown.
+        """
+        return self.figure6(
+            queries=dict.fromkeys((self.queries[0], self.phase_queries)),
+            rate_ratios=(self.rate_ratios[0], self.rate_ratios[-1]),
             seeds=self.long_seeds,
+            rng="vectorised",
+            steps=self.long_steps,
+            momentum=0.0,
         )
 
     def by_length(self, initialisation: str) -> TrainConfig:

@@ -53,10 +53,19 @@ def limit(power: float = -1.0, sign: int = 1) -> claims.Limit:
     return claims.Limit(xr.DataArray(entropy, {"sequence_length": lengths}), 2.04)
 
 
-def spreads(momentum: float = 0.28, none: float = 0.01) -> claims.Spreads:
-    rates = np.array([0.5, 1, 2, 3])
-    lines = [2.0 - fall * np.log(rates / 0.5) / np.log(6) for fall in (momentum, none)]
-    return claims.Spreads(*(xr.DataArray(line, {"attention_rate": rates}) for line in lines))
+def spreads(none: float = 0.01, **one: float) -> claims.Spreads:
+    """The published cells, and a fall without momentum at Q = 1, 3 and ratios 1, 10; ``one`` at a cell."""
+    rates = np.array(AXES[1])
+    falls = xr.DataArray(np.full((2, 2), none), {"queries": [1, 3], "rate_ratio": [1.0, 10.0]})
+    falls[1, 1] = one.get("last", none)
+    slope = xr.DataArray(np.log(rates / 0.5) / np.log(6), {"attention_rate": rates})
+    return claims.Spreads(cells().distinct_entropy, 2.0 - falls * slope)
+
+
+def level() -> claims.Spreads:
+    """Nothing depends on the attention rate, with momentum or without."""
+    with_, without = spreads(none=0.0)
+    return claims.Spreads(0 * with_, without)
 
 
 def creep(law: Any = lambda slow: 0.45 * slow - 0.02 * slow**2) -> xr.Dataset:
@@ -139,7 +148,13 @@ SPOILED = {
         lambda: published.figure6().distinct_entropy,
     ],
     "scan.fig6-length": [lambda: limit(-0.5), lambda: limit(-2.0), lambda: limit(sign=-1)],
-    "scan.fig6-momentum": [lambda: spreads(none=0.1), lambda: spreads(momentum=0.0, none=0.0)],
+    "scan.fig6-momentum": [
+        lambda: spreads(none=0.1),
+        lambda: spreads(last=0.1),
+        lambda: spreads(none=np.nan),
+        level,
+        lambda: claims.Spreads(*(one.isel(attention_rate=[0, 1]) for one in spreads())),
+    ],
     "scan.snap-creep": [
         lambda: creep(lambda slow: 0.05 * np.exp(slow)),  # ln t
         lambda: creep(lambda slow: 0.0 * slow),  # frozen for good
@@ -204,8 +219,11 @@ def test_the_other_trainings_change_one_thing() -> None:
     assert longer_runs.kept_steps == (100, 1000)
     assert [task.queries for task in longer_runs.tasks] == [3, 10]
     assert plain.momentum == 0
-    assert plain.attention_rate == (0.5, 1.0, 2.0, 3.0)
-    assert set(plain.rate_ratio) == {1.0}
+    assert set(plain.attention_rate) == {0.5, 1.0, 2.0, 3.0}
+    assert set(plain.rate_ratio) == {1.0, 10.0}
+    assert [task.queries for task in plain.tasks] == [1, 3]
+    assert plain.steps == 1000
+    assert len(LearningRates(phase_queries=1).without_momentum.tasks) == 1
     assert [task.sequence_length for task in settings.by_length("zero").tasks] == [32, 128, 512, 2048]
 
 
@@ -320,6 +338,17 @@ def test_dip_lies_between_grid_points_and_not_at_an_end() -> None:
     found = experiments.dip(entropy)
     np.testing.assert_allclose(found[0], 1.3)
     assert np.isnan(found[1])
+
+
+def test_no_momentum_is_the_flow_and_small_rates_are_too() -> None:
+    """The chapter's statement about momentum, all 64 cells: ten times smaller rates for ten times as long."""
+    slow = [rate / 10 for rate in AXES[1]]
+    plain = experiments.mean_field(AXES[0], slow, AXES[2], steps=10_000, momentum=0.0).distinct_entropy
+    flow = experiments.flow(*AXES, [1e3]).distinct_entropy.isel(time=0)
+    np.testing.assert_allclose(plain, flow, atol=1e-3)
+    kept = experiments.mean_field(AXES[0], slow, AXES[2], steps=1000, momentum=0.9).distinct_entropy
+    usual = experiments.fall(mean_field()).sel(queries=3)
+    assert (abs(experiments.fall(kept)).sel(queries=3) < usual / 5).all()
 
 
 def test_creep_share_compares_the_same_fall() -> None:
