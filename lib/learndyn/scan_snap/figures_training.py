@@ -221,7 +221,7 @@ def family(panels: xr.Dataset, sgd: Sequence[str], adam: Sequence[str], every: i
             ax.scatter(z0.values.ravel(), y, s=4, color=color, alpha=0.5, lw=0)
             ax.plot(x, curves[:, token], color=color, lw=1.5)
         ax.set(xlabel="logit $z_0$ of the most frequent", ylim=(0, 0.42))
-        ax.set_title(f"{optimizer}: up to {farthest:.0f} % off the curves")
+        ax.set_title(f"{optimizer}: {farthest:.0f} % off at most")
         ax.xaxis.set_major_locator(MaxNLocator(5))
     axes[0].set_ylabel("share of the distinct attention")
     return fig
@@ -331,8 +331,13 @@ def scales(found: xr.Dataset, distinct: int) -> Figure:
     ax.set_xticks(found.scale.values, [f"{v:g}" for v in found.scale.values])
     ax.minorticks_off()
     ax.set_ylim(0, 1.03)
-    ends = [float((found.winner == distinct - 1).sel(scale=s).mean()) for s in found.scale.values[[0, -1]]]
-    ax.set_title(f"The most frequent token wins {100 * ends[0]:.0f} % … {100 * ends[1]:.0f} %")
+    words = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 10.5}
+    ax.annotate("solid: the most frequent wins", (0.99, 0.98), **words)
+    ax.annotate("dashed: the favourite stays", (0.99, 0.915), **words)
+    ax.annotate("dotted: most frequent, before", (0.99, 0.85), color=MUTED, **words)
+    low, high = found.scale.values[[0, -1]]
+    first, last = (100 * float((found.winner == distinct - 1).sel(scale=s).mean()) for s in (low, high))
+    ax.set_title(f"Most frequent on top: {first:.0f} % at {low:g}, {last:.0f} % at {high:g}")
     label_lines(ax)
     return fig
 
