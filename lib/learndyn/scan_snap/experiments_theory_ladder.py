@@ -60,7 +60,7 @@ def rungs(lengths: Sequence[int]) -> list[Rung]:
         Rung(MEAN_FIELD, training_name(lengths[-1]), "finite T, finite batches"),
         Rung(FLOW, MEAN_FIELD, "momentum, finite steps"),
         Rung(NO_MOMENTUM, FLOW, "side step: finite steps alone"),
-        Rung(OWN_FORCE, FLOW, "side step: Lemma 4 with the gradient's force"),
+        Rung(OWN_FORCE, FLOW, "side step: gradient's force in Lemma 4"),
         Rung(DECORRELATED, FLOW, "the gradient of Y"),
         Rung(LEMMA4, DECORRELATED, "the decoder's memory; 1/M in β"),
         Rung(THEOREM4, LEMMA4, "changing norms"),

@@ -19,6 +19,7 @@ from learndyn.scan_snap.experiments_theory_ladder import (
     FLOW,
     LEMMA4,
     MEAN_FIELD,
+    NO_MOMENTUM,
     OWN_FORCE,
     THEOREM4,
 )
@@ -336,15 +337,16 @@ def error_table(tables: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
     """What each step costs, from a `experiments.step_table` for each ratio of the rates."""
     steps = next(iter(tables.values()))
     taken = steps["above"] != ""
+    short = SHORT | {FLOW: "flow", NO_MOMENTUM: "no momentum"}
     named = [
-        f"{SHORT.get(a, a)} → {SHORT.get(b, b)}".replace("SGD, ", "")
+        f"{short.get(a, a)} → {short.get(b, b)}".replace("SGD, T = ", "T=")
         for a, b in zip(steps["above"][taken], steps["rung"][taken], strict=True)
     ]
     shown = {"step": named, "given up": list(steps["given_up"][taken])}
     for ratio, table in tables.items():
-        at = f"ν = {format_value(ratio)}"
-        shown[f"× ({at})"] = [_number(value, "{:.2f}") for value in table["ratio"][taken]]
-        shown[f"gap ({at})"] = [_number(value, "{:.0%}") for value in table["gap"][taken]]
+        at = f"ν={format_value(ratio)}"
+        shown[f"×, {at}"] = [_number(value, "{:.2f}") for value in table["ratio"][taken]]
+        shown[f"gap, {at}"] = [_number(value, "{:.0%}") for value in table["gap"][taken]]
     return pd.DataFrame(shown)
 
 
@@ -359,7 +361,7 @@ def value_table(tables: Mapping[float, pd.DataFrame], *, entropy: bool) -> pd.Da
     shown = {"rung": [SHORT.get(name, name) for name in rungs]}
     for ratio, table in tables.items():
         for name, (word, form) in columns.items():
-            shown[f"{word} (ν = {format_value(ratio)})"] = [_number(value, form) for value in table[name]]
+            shown[f"{word}, ν={format_value(ratio)}"] = [_number(value, form) for value in table[name]]
     return pd.DataFrame(shown)
 
 

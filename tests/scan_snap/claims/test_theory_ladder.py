@@ -412,11 +412,11 @@ def test_tables_hold_both_ratios() -> None:
     tables[10.0] = experiments.step_table(2 * found, ladder_rungs)
     errors = figures.error_table(tables)
     assert errors.iloc[0].tolist() == [
-        "gradient flow → decorrelated", "the gradient of Y", "2.00", "50%", "2.00", "50%"
+        "flow → decorrelated", "the gradient of Y", "2.00", "50%", "2.00", "50%"
     ]  # fmt: skip
     values = figures.value_table(tables, entropy=False)
-    assert values["−z (ν = 1)"].tolist() == ["0.5", "1"]
-    assert values["z rare (ν = 10)"].tolist() == ["−1", "−2"]
+    assert values["−z, ν=1"].tolist() == ["0.5", "1"]
+    assert values["z rare, ν=10"].tolist() == ["−1", "−2"]
     assert figures.value_table(tables, entropy=True).shape == (2, 9)
 
 
