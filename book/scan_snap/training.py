@@ -71,8 +71,10 @@ ledger = Ledger("scan_snap", "training", claims.CLAIMS)
 #
 # $$
 # \begin{aligned}
-# v_Y&\leftarrow\mu v_Y+\partial J/\partial Y,\quad Y\leftarrow Y+\eta_Y v_Y,\\
-# v_Z&\leftarrow\mu v_Z+\partial J/\partial Z,\quad Z\leftarrow Z+\eta_Z v_Z,
+# v_Y&\leftarrow\mu v_Y+\partial J/\partial Y,\\
+# v_Z&\leftarrow\mu v_Z+\partial J/\partial Z,\\
+# Y&\leftarrow Y+\eta_Y v_Y,\\
+# Z&\leftarrow Z+\eta_Z v_Z,
 # \end{aligned}
 # $$ (eq-scan-training-heavy-ball)
 #
@@ -219,7 +221,8 @@ Markdown(
     f"From step 20 to 60 the limit slows down by {factors[0]:.4f} (ratio {settings.rate_ratios[0]:g}) and {factors[1]:.4f} (ratio "
     f"{settings.rate_ratios[1]:g}) per step: that is the momentum running out. The noise of the batches keeps finite runs faster. "
     f"How fast they are late depends on the seed: at ratio {settings.rate_ratios[1]:g} seeds 1 to 3 have {', '.join(slow)} in steps "
-    f"50 to 100, {float(statistics.late_speeds(panels)[1].mean()):.1e} on average, where 1.5e-4 had been noted.\n\nPart of the path of $Z$ that is made after the loss has fallen below 1 % of its start: "
+    f"50 to 100, {float(statistics.late_speeds(panels)[1].mean()):.1e} on average, where 1.5e-4 had been noted."
+    "\n\nPart of the path of $Z$ that is made after the loss has fallen below 1 % of its start: "
     + ", ".join(f"{100 * share:.0f} % at ratio {ratio:g}" for ratio, share in after.items())
     + "."
 )
