@@ -277,9 +277,8 @@ Markdown(
 # the same rates. Look at whether the rust circles stay level (left), and whether they do at a large ratio (right).
 
 # %%
-plain = experiments.train_cells(settings.without_momentum, settings).distinct_entropy
-plain = plain.isel(snapshot=-1).swap_dims(task="queries").mean("seed")
-spreads = claims.Spreads(ours.distinct_entropy, plain)
+plain = experiments.by_cell(experiments.train_cells(settings.without_momentum, settings))
+spreads = claims.Spreads(ours.distinct_entropy, plain.distinct_entropy)
 ledger.check("scan.fig6-momentum", spreads, at_paper_scale=exact and len(settings.long_seeds) >= 10)
 still = experiments.mean_field(settings.queries, rates, ratios, steps=settings.long_steps, momentum=0.0)
 smooth = experiments.flow(settings.queries, rates, ratios, settings.horizons[1:2]).isel(time=0)
