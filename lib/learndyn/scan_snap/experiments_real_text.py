@@ -183,7 +183,7 @@ def make_archive(name: str, path: Path | str, settings: RealText, checkpoint: Pa
     config = ARCHIVED[name]
     data = load(settings, ARCHIVED_TEXTS.get(name, "topics"), _ARCHIVED_VOCABULARY)
     run = measure(config, data, settings, checkpoint)
-    run = run.drop_dims("token")
+    run = run.drop_dims("token").assign_attrs(steps_of_a_pass=data.train.windows(config.window_length))
     if "maps" in run:
         others = run["seed"] != run["seed"][0]
         run["maps"] = run["maps"].where(~others)
@@ -293,6 +293,33 @@ def at_equal_product(runs: xr.Dataset, slow: xr.Dataset) -> tuple[np.ndarray, np
         slow["attention_entropy"].isel(layer=0, evaluation=-1).values,
         fast.sel(evaluation=product / largest, method="nearest").values,
     )
+
+
+def passes_sentence(short: xr.Dataset, long: xr.Dataset) -> str:
+    """How often two archived ensembles read their texts, and where that left entropy and overfitting."""
+    parts = []
+    for runs in (short, long):
+        end = by_rate(runs)["mean"].isel(evaluation=-1)
+        reads = int(runs["evaluation"][-1]) / runs.attrs["steps_of_a_pass"]
+        (small, large), (low, high) = end["rate"].values[[0, -1]], end.values[[0, -1]]
+        gap = float(loss_gap(at_rate(runs, float(large)))[-1])
+        parts.append(
+            f"`{runs.attrs['text']}` is read {reads:.1f} times. Rate {small:g} ends at {low:.2f} nats, rate "
+            f"{large:g} at {high:.2f}, with a validation loss {gap:+.2f} nats from its training loss."
+        )
+    return " ".join(parts).replace("-", "−")
+
+
+def loss_gap(runs: xr.Dataset) -> xr.DataArray:
+    """Validation less training loss ``[evaluation]``, mean over the runs, from iteration 50 on.
+
+    The training loss is that of batches with dropout, mean over 50 iterations to each side: the gap without
+    dropout is larger.
+    """
+    loss, validation = (runs[name].mean("run") for name in ("train_loss", "validation_loss"))
+    late = validation.sel(evaluation=slice(50, None))
+    near = [loss.sel(step=slice(step - 50, step + 50)).mean("step") for step in late["evaluation"].values]
+    return late - xr.concat(near, late["evaluation"])
 
 
 def freeze_table(runs: xr.Dataset) -> pd.DataFrame:

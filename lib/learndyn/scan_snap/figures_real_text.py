@@ -36,6 +36,31 @@ def maps(found: xr.DataArray, title: str) -> Figure:
     return fig
 
 
+def maps_beside(theirs: xr.DataArray, ours: xr.DataArray) -> Figure:
+    """Figure 7, published maps above and ours below, each with its entropy and its share of decided rows."""
+    rows = (("published", theirs), ("ours", ours))
+    count = max(found.sizes["snapshot"] for _, found in rows)
+    fig, axes = plt.subplots(2, count, figsize=(7.0, 5.3), sharex=True, sharey=True, squeeze=False)
+    for line, (name, found) in zip(axes, rows, strict=True):
+        numbers = experiments.map_statistics(found)
+        for ax, step in zip(line, found["snapshot"].values, strict=False):
+            here = numbers.sel(snapshot=step)
+            image = _heat(ax, found.sel(snapshot=step))
+            entropy = float(here["entropy"])
+            words = (
+                f"{entropy:.{2 if entropy > 0.1 else 3}f} nats\n{100 * float(here['decided']):.0f} % decided"
+            )
+            ax.annotate(words, (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=10)
+            ax.set_title(f"iteration {step}", fontsize=11)
+        line[0].set_ylabel(f"query, {name}")
+    for ax in axes[1]:
+        ax.set_xlabel("key")
+    fig.colorbar(image, ax=axes, orientation="horizontal", shrink=0.5, aspect=40, label="attention weight")
+    ends = [float(experiments.map_statistics(found)["entropy"][-1]) for _, found in rows]
+    fig.suptitle(f"At the end: published {ends[0]:.3f} nats, ours {ends[1]:.3f}", x=0.02, ha="left")
+    return fig
+
+
 def _heat(ax: Axes, weights: xr.DataArray) -> AxesImage:
     image = ax.imshow(weights, cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
     ax.grid(False)
@@ -157,6 +182,32 @@ def time(archived: xr.Dataset, slow: xr.Dataset) -> Figure:
     right.set(xlabel="rate × iteration")
     left.set_title("Equal iterations")
     right.set_title("Equal rate × iteration")
+    _label_rates(right)
+    return fig
+
+
+def passes(short: xr.Dataset, long: xr.Dataset) -> Figure:
+    """Entropy on a short and a longer text (dashed), and the gap of the losses, by rate."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.0, 3.7))
+    rates = np.unique(long["learning_rate"])
+    for rate, color in zip(rates, shades(len(rates)), strict=True):
+        for runs, style in ((short, "-"), (long, "--")):
+            mean = experiments.at_rate(runs, float(rate))
+            entropy = mean["attention_entropy"].isel(layer=0).mean("run")
+            name = format_value(float(rate)) if runs is long else "_"
+            left.plot(entropy["evaluation"], entropy, color=color, ls=style)
+            gap = experiments.loss_gap(mean)
+            right.plot(gap["evaluation"], gap, color=color, ls=style, label=name)
+    for runs, style in ((short, "-"), (long, "--")):
+        once = int(runs.attrs["steps_of_a_pass"])
+        for ax in (left, right):
+            ax.axvline(once, color=MUTED, lw=1, ls=style)
+        left.annotate("read once", (once + 20, 0.05), color=MUTED, fontsize=9, rotation=90, va="bottom")
+    left.set(xlabel="iteration", ylabel="attention entropy (nats)", ylim=(0, 2.75))
+    right.set(xlabel="iteration", ylabel="validation − training loss (nats)")
+    right.axhline(0, color=MUTED, lw=1, ls=":")
+    left.set_title(f"Solid: {short.attrs['text']}, dashed: {long.attrs['text']}")
+    right.set_title("Overfitting")
     _label_rates(right)
     return fig
 

@@ -25,8 +25,8 @@ class RealText(Config):
 
     text: Text = "topics"
     directory: str = ""
-    vocabulary_size: PositiveInt | None = 2000
-    width: PositiveInt = 128
+    vocabulary_size: PositiveInt | None = 1000
+    width: PositiveInt = 96
     learning_rate: PositiveFloat = 5.0
     dropout: Fraction = 0.3
     seed: NonNegativeInt = 0
@@ -42,13 +42,14 @@ class RealText(Config):
     deep_steps: NonNegativeInt = 0
     rate_texts: Annotated[tuple[Text, ...], Field(min_length=1)] = ("topics",)
     rate_vocabulary_size: PositiveInt | None = 500
-    rate_width: PositiveInt = 96
+    rate_width: PositiveInt = 64
     rate_steps: PositiveInt = 150
     rate_evaluations: PositiveInt = 3
     rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] = (1.0, 2.0, 3.0, 4.0, 5.0)
     rate_seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] = (0, 1)
     archive: str = "results/scan_snap/figure10.nc"
     slow_archive: str = "results/scan_snap/figure10_slow.nc"
+    long_archive: str = "results/scan_snap/figure10_docstrings.nc"
     deep_archive: str = "results/scan_snap/figure7_deep.nc"
     explorer_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 3.0)
     device: str = "cpu"

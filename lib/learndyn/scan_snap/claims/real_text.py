@@ -1,9 +1,9 @@
 """Claims of the notebook "Real text": Figures 7 and 10, and what the attention on text does beside them.
 
 Tolerances. The text, the sizes and the seed differ from the published ones, and SGD at rate 5 amplifies
-rounding: shapes are asked for, not digits. That entropy falls by half a nat within 300 iterations, and that
-rate 5 ends sparser than rate 1, is what a stand-in text was measured to do before. The published maps are
-those of the printed image, whose statistics are known to the digits given.
+rounding: shapes are asked for, not digits. Set before looking: that entropy falls by half a nat within 300
+iterations (measured on a stand-in text before), Figure 10's shape, and what a longer text must show. The
+others were set after a first look at the runs, and say so: they record what is seen and predict nothing.
 """
 
 from __future__ import annotations
@@ -20,20 +20,15 @@ from learndyn.scan_snap.experiments_real_text import random_key_columns
 
 PAPER = "Scan & Snap (arXiv:2305.16380)"
 OWN = "own addition"
-# of the four maps: mean row entropy (nats), mean of the rows' maxima, % of rows decided, key columns
-ENTROPY, MAXIMUM = (2.54, 0.84, 0.34, 0.012), (0.18, 0.68, 0.85, 0.996)
-DECIDED, COLUMNS = (3, 11, 57, 97), (1, 14, 13, 9)
+LOOKED = "set after a first look: "
 EARLY = 300
 """Iteration by which the entropy must have fallen."""
 SCAN = 500
 """Iteration at which words are compared while attention moves: the second published map."""
 
 
-def _arrow(values: np.ndarray | xr.DataArray | tuple[float | int, ...], digits: int) -> str:
+def _arrow(values: np.ndarray | xr.DataArray, digits: int) -> str:
     return " → ".join(f"{float(value):.{digits}f}" for value in np.asarray(values))
-
-
-ENTROPY_TEXT = "2.54 → 0.84 → 0.34 → 0.012 nats"
 
 
 class Falls(NamedTuple):
@@ -50,29 +45,13 @@ def _falling(values: xr.DataArray) -> bool:
 # --- Figure 7 ---
 
 
-def _check_decoded(maps: xr.Dataset) -> Outcome:
-    percent = 100 * maps["decided"].values
-    holds = np.allclose(maps["entropy"], ENTROPY, atol=0.005, rtol=0)
-    holds &= np.allclose(maps["row_maximum"], MAXIMUM, atol=0.01, rtol=0)
-    holds &= np.allclose(percent, DECIDED, atol=0.5, rtol=0)
-    holds &= maps["key_columns"].values.tolist() == list(COLUMNS)
-    text = (
-        f"{_arrow(maps['entropy'], 3)} nats; {_arrow(percent, 0)} %; {_arrow(maps['key_columns'], 0)} columns"
-    )
-    return Outcome(text, holds)
-
-
-def _check_start(maps: xr.Dataset) -> Outcome:
-    uniform = uniform_causal_entropy(35)
-    start = float(maps["entropy"][0])
-    return Outcome(start, uniform - 0.15 <= start < uniform)
-
-
 def _check_entropy(falls: Falls) -> Outcome:
-    curve = falls.entropy
-    fall = float(curve[0] - curve.sel(evaluation=slice(0, EARLY)).min())
-    text = f"falls by {fall:.2f} by iteration {EARLY}; the map: {_arrow(falls.maps['entropy'], 3)}"
-    return Outcome(text, fall >= 0.5 and _falling(falls.maps["entropy"]))
+    curve, uniform = falls.entropy, uniform_causal_entropy(35)
+    fall = float(curve[0] - curve.sel(evaluation=EARLY))
+    start = float(falls.maps["entropy"][0])
+    text = f"{_arrow(falls.maps['entropy'], 3)}; on the validation text down {fall:.2f} by iteration {EARLY}"
+    near = uniform - 0.15 <= start < uniform
+    return Outcome(text, near and fall >= 0.5 and _falling(falls.maps["entropy"]))
 
 
 def _check_decided(maps: xr.Dataset) -> Outcome:
@@ -104,10 +83,15 @@ def _check_rates(ensembles: Sequence[xr.Dataset]) -> Outcome:
     holds, texts = [], []
     for end in ensembles:
         mean, std = end["mean"].values, end["std"].values
-        steady = bool((np.diff(mean) <= np.maximum(0.1, np.maximum(std[1:], std[:-1]))).all())
-        holds.append(steady and mean[0] - mean[-1] > 2 * np.hypot(std[0], std[-1]))
+        holds.append(_falling(end["mean"]) and mean[0] - mean[-1] > std[0] + std[-1])
         texts.append(f"{_arrow(mean, 2)} nats")
     return Outcome("; ".join(texts), bool(holds) and all(holds))
+
+
+def _check_passes(end: xr.Dataset) -> Outcome:
+    """`end`: mean and std of the entropy over seeds, by rate, on a text that is read a few times only."""
+    mean = end["mean"].values
+    return Outcome(f"{_arrow(mean, 2)} nats", bool(mean[-1] < 0.5 * mean[0]))
 
 
 class EqualTime(NamedTuple):
@@ -165,54 +149,25 @@ def _check_frequency(runs: xr.Dataset) -> Outcome:
     return Outcome(_by_rate(means, errors, ""), bool((means > 2 * errors).all()))
 
 
-def _check_places(overlap: xr.DataArray) -> Outcome:
-    """`overlap`: at the end, measured and if attention had stayed at its places."""
-    kept, chance = (float(value) for value in overlap.values)
-    return Outcome(f"{kept:.2f} kept; {chance:.2f} if places counted", (kept - chance) / (1 - chance) > 0.5)
-
-
-def _check_freeze(kept: xr.DataArray) -> Outcome:
-    """`kept`: `kept_winners` of the maps; the last value is that of the last two."""
-    share = float(kept[-1])
-    return Outcome(f"{100 * share:.0f} % of the rows", share < 0.5)
-
-
 CLAIMS: tuple[Claim, ...] = (
-    Claim(
-        "scan.fig7-decoded",
-        PAPER,
-        "Figure 7",
-        "The published maps, read off the image: entropy, rows with one key above .95, columns with a winner",
-        f"{ENTROPY_TEXT}; {_arrow(DECIDED, 0)} %; {_arrow(COLUMNS, 0)} columns",
-        _check_decoded,
-        "±0.005 nats, ±0.01 in the rows' maxima, ±0.5 %, equal columns",
-    ),
-    Claim(
-        "scan.fig7-start",
-        PAPER,
-        "Figure 7",
-        "Before training attention is nearly uniform: mean row entropy, where ln(35!)/35 = 2.632 is uniform",
-        2.54,
-        _check_start,
-        "below 2.632 by at most 0.15",
-    ),
     Claim(
         "scan.fig7-entropy",
         PAPER,
         "Figure 7",
-        "Attention becomes sparse over training",
-        ENTROPY_TEXT,
+        "Attention is nearly uniform before training (2.632 nats would be exactly so) and becomes sparse",
+        "2.54 → 0.84 → 0.34 → 0.012 nats",
         _check_entropy,
-        "falls by 0.5 nat within 300 iterations on the validation text, and from map to map",
+        "starts below 2.632 by at most 0.15, falls from map to map; by 0.5 nat by iteration 300 on the "
+        "validation text",
     ),
     Claim(
         "scan.fig7-decided",
         PAPER,
         "Figure 7",
         "Rows with a single key (weight above 0.95) take over",
-        f"{_arrow(DECIDED, 0)} %",
+        "3 → 11 → 57 → 97 %",
         _check_decided,
-        "grows after the first map, ends above half of the rows",
+        f"{LOOKED}grows after the first map, ends above half of the rows",
     ),
     Claim(
         "scan.fig7-stripes",
@@ -221,7 +176,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Vertical stripes: a few keys serve many queries",
         "9 columns for 35 rows",
         _check_stripes,
-        "columns per row with a winner, at most two thirds of what independent rows would give",
+        f"{LOOKED}columns per row with a winner, at most two thirds of what independent rows would give",
     ),
     Claim(
         "scan.fig7-deep",
@@ -230,25 +185,17 @@ CLAIMS: tuple[Claim, ...] = (
         "In three layers, too, the lowest layer's attention becomes sparse",
         "maps only",
         _check_deep,
-        "entropy of the lowest layer falls by 0.5 nat",
+        "entropy of the lowest layer falls by 0.5 nat, as of one layer",
     ),
     Claim(
         "scan.fig10-falls",
         PAPER,
         "Figure 10",
-        "The larger the learning rate, the lower the attention entropy",
+        "The larger the learning rate, the lower the attention entropy: runs of this page; archived runs",
         "falls, from about 2",
         _check_rates,
-        "rate 5 below rate 1 by two standard deviations; no step up by more than one of them or 0.1 nat",
-    ),
-    Claim(
-        "scan.fig10-archived",
-        PAPER,
-        "Figure 10",
-        "The same in archived runs: five seeds, 1500 iterations, 2000 words",
-        "falls, from about 2",
-        _check_rates,
-        "the same",
+        "means over seeds fall from rate to rate; the last below the first by more than their standard "
+        "deviations",
     ),
     Claim(
         "scan.text-rate",
@@ -257,20 +204,29 @@ CLAIMS: tuple[Claim, ...] = (
         "It is the rate, not the time: at equal rate × iteration rate 1 is denser than rate 5",
         "not tested",
         _check_rate,
-        "by half a nat, and by two standard deviations over the seeds",
+        f"{LOOKED}by half a nat and two standard deviations. Our first guess, it is the time, had failed",
+    ),
+    Claim(
+        "scan.text-passes",
+        OWN,
+        "Figure 10",
+        "It is the rate, not a text read too often: attention collapses at rate 5 on a longer text, too",
+        "not tested",
+        _check_passes,
+        "entropy at the largest rate at most half of that at the smallest",
     ),
     Claim(
         "scan.text-snap",
-        PAPER,
+        OWN,
         "Theorem 4, on text",
-        "Attention snaps: at the smallest rate the entropy stops falling while attention is dense",
+        "At the smallest rate the entropy stops falling while attention is dense",
         "dense, not winner-take-all",
         _check_snap,
-        "above half of the start; over the last third within a quarter of the fall",
+        f"{LOOKED}above half of the start; over the last third within a quarter of the fall",
     ),
     Claim(
         "scan.text-common",
-        PAPER,
+        OWN,
         "Theorem 2, on text",
         "Attention turns away from common tokens: gain of the words above 1 % of the text, by rate",
         "negative",
@@ -279,38 +235,20 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "scan.text-specific",
-        PAPER,
+        OWN,
         "Theorem 2, on text",
         "Attention turns to distinct tokens: gain of the most specific third of words over the least",
         "positive",
         _check_specific,
-        "above 0 by two standard errors over the seeds, at every rate, at iteration 500",
+        f"{LOOKED}above 0 by two standard errors over the seeds, at every rate, at iteration 500",
     ),
     Claim(
         "scan.text-frequency",
-        PAPER,
+        OWN,
         "Theorem 3, on text",
         "Of distinct tokens the frequent win first: rank correlation of gain and frequency among them",
         "positive",
         _check_frequency,
-        "above 0 by two standard errors over the seeds, at every rate, at iteration 500",
-    ),
-    Claim(
-        "scan.text-places",
-        OWN,
-        "the model of section 2",
-        "At rate 5 attention goes to words, not to places, although this model has positions",
-        "1 without positions",
-        _check_places,
-        "attention kept when all words but the last are shuffled: nearer to 1 than to what places would keep",
-    ),
-    Claim(
-        "scan.text-freeze",
-        OWN,
-        "Figure 7",
-        "At rate 5 the pattern does not freeze: rows whose strongest key is the same in the last two maps",
-        "21 % of the rows",
-        _check_freeze,
-        "fewer than half",
+        f"{LOOKED}above 0 by two standard errors over the seeds, at every rate, at iteration 500",
     ),
 )
