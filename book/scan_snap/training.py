@@ -346,7 +346,7 @@ show(
 # %% tags=["hide-input"]
 distances = {name: statistics.family_distance(panels, name) for name in (*reversed(SGD_PANELS), *ADAM_PANELS)}
 Markdown(
-    "Part of the distinct attention that lies elsewhere than {eq}`eq-scan-training-family` says, at the end: "
+    "Part of the distinct attention that lies elsewhere than the one-parameter family says, at the end: "
     + ", ".join(
         f"{100 * value:.1f} % ({experiment.panel_name(panels, name)})" for name, value in distances.items()
     )
