@@ -300,12 +300,15 @@ def passes_sentence(short: xr.Dataset, long: xr.Dataset) -> str:
     parts = []
     for runs in (short, long):
         end = by_rate(runs)["mean"].isel(evaluation=-1)
-        reads = int(runs["evaluation"][-1]) / runs.attrs["steps_of_a_pass"]
+        once = int(runs.attrs["steps_of_a_pass"])
         (small, large), (low, high) = end["rate"].values[[0, -1]], end.values[[0, -1]]
+        first = by_rate(runs)["mean"].isel(rate=-1).sel(evaluation=slice(0, once))[-1]
         gap = float(loss_gap(at_rate(runs, float(large)))[-1])
         parts.append(
-            f"`{runs.attrs['text']}` is read {reads:.1f} times. Rate {small:g} ends at {low:.2f} nats, rate "
-            f"{large:g} at {high:.2f}, with a validation loss {gap:+.2f} nats from its training loss."
+            f"`{runs.attrs['text']}` is read {int(runs['evaluation'][-1]) / once:.1f} times. "
+            f"Rate {small:g} ends at {low:.2f} nats, rate {large:g} at {high:.2f}, with a validation loss "
+            f"{gap:+.2f} nats from its training loss; at iteration {int(first['evaluation'])}, within the "
+            f"first reading, it is at {float(first):.2f}."
         )
     return " ".join(parts).replace("-", "−")
 

@@ -41,7 +41,7 @@ class RealText(Config):
     deep_layers: Annotated[int, Field(ge=2)] = 3
     deep_steps: NonNegativeInt = 0
     rate_texts: Annotated[tuple[Text, ...], Field(min_length=1)] = ("topics",)
-    rate_vocabulary_size: PositiveInt | None = 500
+    rate_vocabulary_size: PositiveInt | None = 300
     rate_width: PositiveInt = 64
     rate_steps: PositiveInt = 150
     rate_evaluations: PositiveInt = 3

@@ -231,7 +231,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Attention turns away from common tokens: gain of the words above 1 % of the text, by rate",
         "negative",
         _check_common,
-        "below 0 by two standard errors over the seeds, at every rate",
+        f"{LOOKED}below 0 by two standard errors over the seeds, at every rate",
     ),
     Claim(
         "scan.text-specific",
