@@ -296,7 +296,8 @@ frame_html(table, words, formats={"entropy": "{:.2f}", "change": "{:+.2f}", "kep
 #
 # $$
 # \begin{aligned}
-# S_l={}&\mathrm{KL}\bigl(P(\text{next}\mid l\text{ in the window})\,\|\,P(\text{next})\bigr)\\
+# S_l={}&\mathrm{KL}\bigl(P(\text{next}\mid l\text{ in window})\\
+# &\qquad\|\,P(\text{next})\bigr)\\
 # &-\text{the same on shifted text},
 # \end{aligned}
 # $$ (eq-scan-real-text-specificity)

@@ -131,7 +131,8 @@ frame_html(experiments.regimes(theory | {name: one.to_classes() for name, one in
 # $$
 # \begin{aligned}
 # \dot Y&=\eta_Y\sum_n P(n)\,f_n\,(e_n-\alpha_n)^\top,\\
-# \dot z_m&=\eta_Z\!\!\sum_{n\in\psi^{-1}(m)}\!\! P(n)\,\mathrm{diag}(f_n)\,(I-f_nf_n^\top)\,Y(e_n-\alpha_n).
+# \dot z_m&=\eta_Z\!\!\sum_{n\in\psi^{-1}(m)}\!\! P(n)\,\mathrm{diag}(f_n)\\
+# &\qquad\times(I-f_nf_n^\top)\,Y(e_n-\alpha_n).
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-flow)
 #
@@ -150,7 +151,10 @@ Markdown(f"Reduction against the full flow, largest distance of the logits: {wor
 # At $Y=0$ all predictions are uniform, so the first moves can be written down for any classes, any queries, any $P(n)$ (derived):
 #
 # $$
-# z_m(t)\simeq-\frac{\eta_Z\eta_Y\,t^2}{2M}\sum_{n\in\psi^{-1}(m)}\!\!P(n)\,\mathrm{diag}(f_n)\,(I-f_nf_n^\top)\sum_{k\ne n}P(k)f_k .
+# \begin{aligned}
+# z_m(t)\simeq-\frac{\eta_Z\eta_Y\,t^2}{2M}&\sum_{n\in\psi^{-1}(m)}\!\!P(n)\,\mathrm{diag}(f_n)\\
+# \times\,&(I-f_nf_n^\top)\sum_{k\ne n}P(k)f_k .
+# \end{aligned}
 # $$ (eq-scan-theory_ladder-early)
 #
 # Mind the $1/M$: two classes that overlap in a large vocabulary hardly notice each other at first, since the decoder's doubt is
@@ -174,7 +178,8 @@ show(
 #
 # $$
 # \begin{aligned}
-# \dot Y&=\eta_Y\sum_nP(n)\,(f_n-FE'e_n)\,(e_n-\alpha_n)^\top,\\
+# \dot Y&=\eta_Y\sum_nP(n)\,(f_n-FE'e_n)\\
+# &\qquad\times(e_n-\alpha_n)^\top,\\
 # E'&=I-(I+E)^{-1},
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-decorrelated)
@@ -183,7 +188,8 @@ show(
 #
 # $$
 # \begin{aligned}
-# Y(e_n-\alpha_n)&=\gamma(t)\Bigl[\iota_nf_n-\sum_{k\ne n}\beta_{nk}f_k\Bigr],\quad \beta_{nk}\approx E'_{nk},\\
+# Y(e_n-\alpha_n)&=\gamma(t)\Bigl[\iota_nf_n-\sum_{k\ne n}\beta_{nk}f_k\Bigr],\\
+# \beta_{nk}&\approx E'_{nk},\\
 # \gamma(t)&=\frac{(M-1)^2h}{M-1+e^{Mh}} .
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-signal)
@@ -206,8 +212,10 @@ Markdown(
 # the force comes with the probability of confusing them. To leading order in the overlap $\rho$
 #
 # $$
-# \gamma\beta_{nk}\;\longrightarrow\;x\,\alpha_{nk},\qquad
-# \alpha_{nk}=\frac{e^{\rho x}}{e^x+(K-1)e^{\rho x}+M-K},
+# \begin{aligned}
+# \gamma\beta_{nk}\;&\longrightarrow\;x\,\alpha_{nk},\\
+# \alpha_{nk}&=\frac{e^{\rho x}}{e^x+(K-1)e^{\rho x}+M-K},
+# \end{aligned}
 # $$ (eq-scan-theory_ladder-own-force)
 #
 # with $x=Mh(t/K)$; the theorem's times about $e^{\rho x}/(ME')$ (derived). Look at the gap on the left. On the right, solid lines are the
@@ -261,7 +269,10 @@ frame_html(
 # With $\gamma$ known, the attention has an equation of its own,
 #
 # $$
-# \dot z_m=\frac{\eta_Z}{K}\,\gamma(t)\sum_{n\in\psi^{-1}(m)}\mathrm{diag}(f_n)\sum_{k\ne n}E'_{nk}\,(f_nf_n^\top-I)\,f_k ,
+# \begin{aligned}
+# \dot z_m=\frac{\eta_Z}{K}\,\gamma(t)&\sum_{n\in\psi^{-1}(m)}\mathrm{diag}(f_n)\\
+# \times&\sum_{k\ne n}E'_{nk}\,(f_nf_n^\top-I)\,f_k ,
+# \end{aligned}
 # $$ (eq-scan-theory_ladder-lemma4)
 #
 # ($1/K$ belongs to our clock). It assumes two things: the decoder is what it would be if attention had always been what it is
@@ -317,7 +328,7 @@ Markdown(
 # From $\dot z\propto f^2$ with the same factor for all distinct tokens $l$ of a class,
 #
 # $$
-# \frac{e^{-2z_l(t)}-e^{-2z_l(0)}}{P(l\mid n)^2}=\text{the same for all }l,
+# \frac{e^{-2z_l(t)}-e^{-2z_l(0)}}{P(l\mid n)^2}=\text{same for all }l,
 # $$ (eq-scan-theory_ladder-invariant)
 #
 # which is the theorem's law for $f_l^2/f_{l'}^2-1$ in another form (derived). So at any time attention on the distinct tokens is on a

@@ -312,7 +312,10 @@ Markdown(
 # zero. So whatever the rates and the time, the attention on distinct tokens can only be a point of a *one-parameter family*,
 #
 # $$
-# c_l\;\propto\;\frac{P_l}{\sqrt{1-(P_l/P_0)^2\,(1-1/\chi_0)}},\qquad \chi_0=e^{2z_0},
+# \begin{aligned}
+# c_l&\;\propto\;\frac{P_l}{\sqrt{1-(P_l/P_0)^2\,(1-1/\chi_0)}},\\
+# \chi_0&=e^{2z_0},
+# \end{aligned}
 # $$ (eq-scan-training-family)
 #
 # with 0 the most frequent token: $\chi_0=1$ is the start, and $\chi_0\to\infty$ would be winner-take-all. Frequency bias in one
