@@ -4,6 +4,7 @@ import pytest
 
 from learndyn.core.config import ConfigError
 from learndyn.scan_snap.settings_ingredients import Ingredients
+from learndyn.scan_snap.settings_real_text import RealText
 from learndyn.scan_snap.settings_theory_ladder import TheoryLadder
 
 
@@ -21,6 +22,8 @@ from learndyn.scan_snap.settings_theory_ladder import TheoryLadder
         (Ingredients, {"frozen_classes": 50, "frozen_vocabulary": 150}, "150 tokens is smaller than the 151"),
         (Ingredients, {"precisions": [1.0, 0.1]}, "never passes 1.0"),
         (Ingredients, {"lengths": [1, 32]}, "must be greater than or equal to 2"),
+        (RealText, {"directory": "nowhere"}, "neither text nor rate_texts names WikiText"),
+        (RealText, {"directory": "nowhere", "rate_texts": ["wikitext2"]}, "data directory nowhere is not there"),
     ],
 )
 def test_parameters_that_cannot_be_computed(settings, parameters, sentence):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.core.config import Config
+from learndyn.core.corpora import corpus
 from learndyn.core.text_settings import Fraction, TextConfig
 
 Text = Literal["topics", "docstrings", "wikitext2", "wikitext103"]
@@ -63,7 +64,21 @@ class RealText(Config):
                 raise ValueError(f"{name} must increase and end at {self.steps} or before")
         if not set(self.figure_steps) <= set(self.snapshot_steps):
             raise ValueError("figure_steps must be among snapshot_steps, when maps are kept")
+        self._find_texts()
         return self
+
+    def _find_texts(self) -> None:
+        """Look for the files of ``directory`` now: some texts are read after minutes of training only."""
+        if not self.directory:
+            return
+        from_files = [name for name in {self.text, *self.rate_texts} if name.startswith("wikitext")]
+        if not from_files:
+            raise ValueError(
+                f"directory is {self.directory!r}, but neither text nor rate_texts names WikiText; "
+                "choose 'wikitext2' or 'wikitext103', or leave directory empty"
+            )
+        for name in from_files:
+            corpus(name, self.directory)
 
     @property
     def figure7(self) -> TextConfig:
