@@ -23,7 +23,7 @@ from learndyn.scan_snap.settings_theory_ladder import TheoryLadder
         (Ingredients, {"precisions": [1.0, 0.1]}, "never passes 1.0"),
         (Ingredients, {"lengths": [1, 32]}, "must be greater than or equal to 2"),
         (RealText, {"directory": "nowhere"}, "neither text nor rate_texts names WikiText"),
-        (RealText, {"directory": "nowhere", "rate_texts": ["wikitext2"]}, "data directory nowhere is not there"),
+        (RealText, {"directory": "nowhere", "text": "wikitext2"}, "data directory nowhere is not there"),
     ],
 )
 def test_parameters_that_cannot_be_computed(settings, parameters, sentence):
