@@ -27,8 +27,8 @@ def test_losses_of_figure_4():
     np.testing.assert_allclose(ours, log, rtol=3e-3)
 
 
-def test_attention_of_figures_4_and_5():
-    reference = published.figures_4_5_attention()
+def test_attention_and_losses_of_figures_4_and_5():
+    reference, losses = published.figures_4_5_attention(), published.figures_4_5_losses()
     for name, settings in {
         "figure_4": ("figure4_left", "figure4_right"),
         "figure_5": ("figure5_a", "figure5_b", "figure5_c"),
@@ -37,6 +37,11 @@ def test_attention_of_figures_4_and_5():
         task = config.tasks[0]
         result = train(config)
         for run, setting in enumerate(settings):
+            log = losses.sel(setting=setting)
+            # The rerun's loss is −ln α in single precision, which is a multiple of 2⁻²⁴ near α = 1.
+            np.testing.assert_allclose(
+                result.loss.isel(run=run).sel(step=log.step), log, rtol=1e-4, atol=4e-7, err_msg=setting
+            )
             z = attention_of(result, config).isel(run=run).values.astype(np.float64)
             rerun = reference.sel(setting=setting, step=list(config.kept_steps))
             for n in range(task.classes):
