@@ -152,8 +152,8 @@ Markdown(f"Reduction against the full flow, largest distance of the logits: {wor
 #
 # $$
 # \begin{aligned}
-# z_m(t)\simeq-\frac{\eta_Z\eta_Y\,t^2}{2M}&\sum_{n\in\psi^{-1}(m)}\!\!P(n)\,\mathrm{diag}(f_n)\\
-# \times\,&(I-f_nf_n^\top)\sum_{k\ne n}P(k)f_k .
+# z_m(t)&\simeq-\frac{\eta_Z\eta_Y\,t^2}{2M}\sum_{\psi(n)=m}\!P(n)\,v_n,\\
+# v_n&=\mathrm{diag}(f_n)\,(I-f_nf_n^\top)\sum_{k\ne n}P(k)f_k .
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-early)
 #
@@ -188,9 +188,9 @@ show(
 #
 # $$
 # \begin{aligned}
-# Y(e_n-\alpha_n)&=\gamma(t)\Bigl[\iota_nf_n-\sum_{k\ne n}\beta_{nk}f_k\Bigr],\\
-# \beta_{nk}&\approx E'_{nk},\\
-# \gamma(t)&=\frac{(M-1)^2h}{M-1+e^{Mh}} .
+# Y(&e_n-\alpha_n)\\
+# &=\gamma(t)\Bigl[\iota_nf_n-\sum_{k\ne n}\beta_{nk}f_k\Bigr],\\
+# \beta_{nk}&\approx E'_{nk},\quad\gamma(t)=\frac{(M-1)^2h}{M-1+e^{Mh}} .
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-signal)
 #
@@ -213,7 +213,7 @@ Markdown(
 #
 # $$
 # \begin{aligned}
-# \gamma\beta_{nk}\;&\longrightarrow\;x\,\alpha_{nk},\\
+# \gamma\beta_{nk}&\to x\,\alpha_{nk},\\
 # \alpha_{nk}&=\frac{e^{\rho x}}{e^x+(K-1)e^{\rho x}+M-K},
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-own-force)
@@ -270,8 +270,8 @@ frame_html(
 #
 # $$
 # \begin{aligned}
-# \dot z_m=\frac{\eta_Z}{K}\,\gamma(t)&\sum_{n\in\psi^{-1}(m)}\mathrm{diag}(f_n)\\
-# \times&\sum_{k\ne n}E'_{nk}\,(f_nf_n^\top-I)\,f_k ,
+# \dot z_m&=\frac{\eta_Z}{K}\,\gamma(t)\sum_{\psi(n)=m}\mathrm{diag}(f_n)\,u_n,\\
+# u_n&=\sum_{k\ne n}E'_{nk}\,(f_nf_n^\top-I)\,f_k ,
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-lemma4)
 #
