@@ -153,7 +153,8 @@ Markdown(f"Reduction against the full flow, largest distance of the logits: {wor
 # $$
 # \begin{aligned}
 # z_m(t)&\simeq-\frac{\eta_Z\eta_Y\,t^2}{2M}\sum_{\psi(n)=m}\!P(n)\,v_n,\\
-# v_n&=\mathrm{diag}(f_n)\,(I-f_nf_n^\top)\sum_{k\ne n}P(k)f_k .
+# v_n&=\mathrm{diag}(f_n)\,(I-f_nf_n^\top)\,w_n,\\
+# w_n&=\sum_{k\ne n}P(k)f_k .
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-early)
 #
@@ -190,7 +191,8 @@ show(
 # \begin{aligned}
 # Y(&e_n-\alpha_n)\\
 # &=\gamma(t)\Bigl[\iota_nf_n-\sum_{k\ne n}\beta_{nk}f_k\Bigr],\\
-# \beta_{nk}&\approx E'_{nk},\quad\gamma(t)=\frac{(M-1)^2h}{M-1+e^{Mh}} .
+# \beta_{nk}&\approx E'_{nk},\\
+# \gamma(t)&=\frac{(M-1)^2h}{M-1+e^{Mh}} .
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-signal)
 #
@@ -214,7 +216,8 @@ Markdown(
 # $$
 # \begin{aligned}
 # \gamma\beta_{nk}&\to x\,\alpha_{nk},\\
-# \alpha_{nk}&=\frac{e^{\rho x}}{e^x+(K-1)e^{\rho x}+M-K},
+# \alpha_{nk}&=e^{\rho x}/S,\\
+# S&=e^x+(K-1)e^{\rho x}+M-K,
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-own-force)
 #
