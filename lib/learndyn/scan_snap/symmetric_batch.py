@@ -147,7 +147,7 @@ def _on(parameters: Parameters, device: torch.device) -> Equations:
     """The equations in torch, arrays [group, run]."""
     plain = Equations.batch(parameters)
     moved = {name: torch.from_numpy(np.ascontiguousarray(getattr(plain, name))).to(device) for name in ARRAYS}
-    return plain._replace(library=torch, **moved)
+    return plain._replace(module=torch, **moved)
 
 
 def _select(equations: Equations, runs: Tensor | slice) -> Equations:

@@ -95,7 +95,7 @@ class Equations(NamedTuple):
     is the contrasts x (all groups), y (groups of distinct tokens) and the logits z (all groups), in a row.
     """
 
-    library: ModuleType
+    module: ModuleType  # NumPy or torch
     common: int
     groups: int
     probability: Any  # "group …", of one token
@@ -117,7 +117,7 @@ class Equations(NamedTuple):
         factor = np.ones(layout.probability.shape)
         factor[: layout.common] = p.next_per_query
         return cls(
-            library=np,
+            module=np,
             common=layout.common,
             groups=len(layout.probability),
             probability=layout.probability[spread],
@@ -147,14 +147,14 @@ class Equations(NamedTuple):
 
     def start(self) -> Any:
         """The state Y = Z = 0."""
-        part = self.library.zeros_like(self.probability)
-        return self.library.concatenate((part, part[self.common :], part))
+        part = self.module.zeros_like(self.probability)
+        return self.module.concatenate((part, part[self.common :], part))
 
     def terms(self, state: Any) -> Terms:
         """All parts of the equations at a state."""
-        exp, dot, common, groups = self.library.exp, self.dot, self.common, self.groups
+        exp, dot, common, groups = self.module.exp, self.dot, self.common, self.groups
         x, y, z = state[:groups], state[groups : 2 * groups - common], state[2 * groups - common :]
-        unit = self.probability * exp(z - self.library.amax(z, 0))
+        unit = self.probability * exp(z - self.module.amax(z, 0))
         counted = self.number * unit
         norm = dot(counted, unit) ** 0.5
         unit, counted = unit / norm, counted / norm
@@ -183,7 +183,7 @@ class Equations(NamedTuple):
             to_never = (wrong - overlap * shared * elsewhere) / own + t.never * shared
             to_other = to_other / own
         distinct = t.unit[common:]
-        return self.library.concatenate(
+        return self.module.concatenate(
             (
                 t.unit[:common] * (rate * to_common),
                 distinct * (rate * to_never),
