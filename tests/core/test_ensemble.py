@@ -89,12 +89,16 @@ def test_survivors_have_finite_losses_since_and_finite_parameters_now():
     for step, losses in ((0, [1, nan, 1, 1]), (2, [1, 1, 1, 1]), (4, [1, 1, 1, 1e9]), (6, [1, 1, nan, 1])):
         log.record(step, rows, loss=torch.tensor(losses, dtype=torch.float64))
     finite = torch.tensor([False, True, True, True])
-    kept = statuses.survivors(log, "loss", rows, finite, since=1, step=6)
+    blanked = []
+    kept = statuses.survivors(log, "loss", rows, finite, since=1, step=6, blank=blanked.append)
     assert kept.tolist() == [1, 2]
+    assert sorted(blanked) == [1, 5]
     assert [status.step for status in statuses] == [-1, 6, -1, -1, -1, 4]
     assert "1e+09 at step 4" in statuses[5].sentence
     # Nothing was logged in between: the parameters alone decide.
-    kept = statuses.survivors(log, "loss", rows[kept], torch.tensor([True, False]), since=7, step=8)
+    gone = torch.tensor([True, False])
+    kept = statuses.survivors(log, "loss", rows[kept], gone, since=7, step=8, blank=blanked.append)
+    assert blanked[2:] == [4]
     assert kept.tolist() == [0]
     variables = statuses.variables()
     assert variables["status_code"][1].tolist() == [0, 1, 0, 0, 1, 1]

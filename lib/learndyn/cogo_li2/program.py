@@ -134,13 +134,11 @@ class GridProgram:
         """Look at the losses logged since the last time, and at the weights now (the log may be sparse)."""
         finite = self.weights.isfinite().flatten(1).all(1)
         kept = self.statuses.survivors(
-            self.log, "train_loss", self.rows, finite, since=self._watched, step=step
+            self.log, "train_loss", self.rows, finite, since=self._watched, step=step, blank=self._blank
         )
         self._watched = step
         if len(kept) == len(self.rows):
             return
-        for row in set(range(len(self.rows))) - set(kept.tolist()):
-            self._blank(int(self.rows[row]))
         kept = kept.to(self.device)
         self.grid.take_runs(kept)
         self.rows, self.nodes, self.decay = self.rows[kept], self.nodes[kept], self.decay[kept]
@@ -151,9 +149,7 @@ class GridProgram:
         """What was logged between a divergence and its discovery is no result."""
         since = self.statuses[run].step
         self.log.blank(run, after=since)
-        for epoch, place in self.kept.items():
-            if epoch > since:
-                self.snapshots[run, place] = torch.nan
+        ensemble.blank_snapshots({"weights": self.snapshots}, self.kept, run, after=since)
 
     def _dead(self) -> Bool[Tensor, "run node"]:
         """Nodes that no output can feel and that weight decay holds down.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -92,19 +92,24 @@ class Statuses:
         *,
         since: int,
         step: int,
+        blank: Callable[[int], None],
     ) -> Int[Tensor, " kept"]:
         """`watch` the losses logged at since ≤ steps < step, and the parameters at ``step``.
 
         Args:
             loss: its name in the log.
             finite: whether the parameters of each row are finite now; the log may be sparse.
+            blank: called with each run that has diverged: what was logged since then is no result.
         """
         columns = log.between(since, step)
         steps = [*log.steps[columns], step]
         losses = torch.zeros(len(rows), 1, device=finite.device).masked_fill_(~finite[:, None], torch.nan)
         if columns.stop > columns.start:
             losses = torch.cat([log.values[loss][rows, columns], losses], 1)
-        return self.watch(rows.cpu(), steps, losses)
+        kept = self.watch(rows.cpu(), steps, losses)
+        for row in set(range(len(rows))) - set(kept.tolist()):
+            blank(int(rows[row]))
+        return kept
 
     def variables(self) -> dict[str, tuple[str, np.ndarray]]:
         """Over run: status_code, status_step, status_sentence, for a dataset."""
@@ -190,6 +195,24 @@ class Program(Protocol):
 
     def load_state_dict(self, flat: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave."""
+
+
+def blank_snapshots(
+    snapshots: Mapping[str, Shaped[Tensor, "run snapshot ..."]],
+    places: Mapping[int, int],
+    run: int,
+    *,
+    after: int,
+) -> None:
+    """Blank what was kept of a run later than ``after``: NaN, or 0 where there is none.
+
+    Args:
+        places: the place on the snapshot axis of each step.
+    """
+    for step, place in places.items():
+        if step > after:
+            for values in snapshots.values():
+                values[run, place] = torch.nan if values.is_floating_point() else 0
 
 
 def flat_state(own: Mapping[str, Tensor], parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

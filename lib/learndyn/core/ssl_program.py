@@ -210,13 +210,11 @@ class SSLProgram:
         """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
         finite = torch.stack([t.isfinite().flatten(1).all(1) for t in self.networks.parameters.values()])
         kept = self.statuses.survivors(
-            self.log, "loss", self.rows, finite.all(0), since=self._watched, step=step
+            self.log, "loss", self.rows, finite.all(0), since=self._watched, step=step, blank=self._blank
         )
         self._watched = step
         if len(kept) == len(self.rows):
             return
-        for row in set(range(len(self.rows))) - set(kept.tolist()):
-            self._blank(int(self.rows[row]))
         self._take(kept.to(self.device))
 
     def _take(self, kept: Tensor) -> None:
@@ -235,10 +233,7 @@ class SSLProgram:
         """What was logged between a divergence and its discovery is no result."""
         since = self.statuses[run].step
         self.log.blank(run, after=since)
-        for step, place in self.kept.items():
-            if step > since:
-                for values in self.snapshots.values():
-                    values[run, place] = torch.nan if values.is_floating_point() else 0
+        ensemble.blank_snapshots(self.snapshots, self.kept, run, after=since)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides the rest of the training and its result, as flat tensors."""

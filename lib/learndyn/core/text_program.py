@@ -215,13 +215,17 @@ class TextProgram:
         """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
         finite = torch.stack([p.detach().isfinite().flatten(1).all(1) for p in self.parameters.values()])
         kept = self.statuses.survivors(
-            self.log, "train_loss", self.rows, finite.all(0), since=self._watched, step=step
+            self.log,
+            "train_loss",
+            self.rows,
+            finite.all(0),
+            since=self._watched,
+            step=step,
+            blank=self._blank,
         )
         self._watched = step
         if len(kept) == len(self.rows):
             return
-        for row in set(range(len(self.rows))) - set(kept.tolist()):
-            self._blank(int(self.rows[row]))
         self._take(kept.to(self.device))
 
     def _take(self, kept: Int[Tensor, " kept"]) -> None:

@@ -254,20 +254,17 @@ class CountProgram:
         """Look at the losses logged since the last time, and at the parameters now (the log is sparse)."""
         since, self._watched = self._watched, step
         for part in self._active():
-            kept = self.statuses.survivors(self.log, "loss", part.rows, part.finite(), since=since, step=step)
+            kept = self.statuses.survivors(
+                self.log, "loss", part.rows, part.finite(), since=since, step=step, blank=self._blank
+            )
             if len(kept) < len(part.rows):
-                for row in set(range(len(part.rows))) - set(kept.tolist()):
-                    self._blank(int(part.rows[row]))
                 part.take(kept.to(self.device))
 
     def _blank(self, run: int) -> None:
         """What was logged between a divergence and its discovery is no result."""
         since = self.statuses[run].step
         self.log.blank(run, after=since)
-        for step, place in self.kept.items():
-            if step > since:
-                for values in self.snapshots.values():
-                    values[run, place] = torch.nan
+        ensemble.blank_snapshots(self.snapshots, self.kept, run, after=since)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides the rest of the training and its result, as flat tensors."""
