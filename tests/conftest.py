@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -219,6 +219,18 @@ def write_book(root: Path) -> Book:
         book.write(f"lib/learndyn/demo/{name}", text)
     book.write("profiles/smoke/demo/alpha.yaml", "slope: 2.5\n")
     return book
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed() -> Iterator[None]:
+    """Fail the test that leaves a pyplot figure open, not a later one that finds it."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")  # not imported for tests that draw nothing
+    if pyplot is None:
+        return
+    left_open = pyplot.get_fignums()
+    pyplot.close("all")
+    assert not left_open, f"{len(left_open)} figures left open"
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,7 @@ def draw(slope, kind="a"):
 def explore():
     from learndyn.core.explorer import explore
 
-    yield explore
-    left_open = plt.get_fignums()
-    plt.close("all")
-    assert not left_open
+    return explore
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import claim_checks
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -395,6 +396,7 @@ def test_explorer_curves_are_the_solvers() -> None:
     assert factor == pytest.approx(float((ends.max("rung") / ends.min("rung")).max()))
     figure = figures.explorer_frame(found, 10.0)
     assert "at t = 10¹" in figure.axes[0].get_title()
+    plt.close(figure)
 
 
 def test_tables_hold_both_ratios() -> None:
