@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from learndyn.cogo_li2.settings import TrainConfig
 from learndyn.core.config import Config
+from learndyn.core.device import Device
 
 Factor = Annotated[int, Field(ge=2)]
 Orders = Annotated[tuple[Factor, ...], Field(min_length=1)]
@@ -37,7 +38,7 @@ class BeyondThePaper(Config):
     other_seeds: Seeds = (1, 2, 3)
     other_epochs: PositiveInt = 3000
     explorer_angles: Annotated[int, Field(ge=2, le=36)] = 9
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.settings import PRESETS, TrainConfig
 from learndyn.cogo_li2.training import Measure, train
 from learndyn.core.config import Config
+from learndyn.core.device import Device
 from learndyn.core.explorer import format_value
 
 Width = Annotated[int, Field(ge=1)]
@@ -44,7 +45,7 @@ class OneRun(Config):
     flow_widths: Annotated[tuple[Width, ...], Field(min_length=2)] = (16, 256)
     panel_seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     panel_steps: PositiveInt = 5000
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @property

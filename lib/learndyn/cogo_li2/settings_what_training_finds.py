@@ -15,7 +15,7 @@ from learndyn.cogo_li2.groups import AbelianGroup
 from learndyn.cogo_li2.settings import TrainConfig, grid
 from learndyn.cogo_li2.training import Measure, train
 from learndyn.core.config import Config
-from learndyn.core.device import generator
+from learndyn.core.device import Device, generator
 
 Modulus = Annotated[int, Field(ge=5)]
 REFERENCE_SMALL = {7: (64, 1e-3), 11: (96, 1e-3), 17: (128, 5e-4)}
@@ -46,7 +46,7 @@ class WhatTrainingFinds(Config):
     memorisation_noise: NonNegativeFloat = 0.01
     memorisation_seeds: PositiveInt = 4
     explorer_epochs: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (1000, 9900)
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Annotated, SupportsIndex
 
 import numpy as np
 import torch
+from pydantic import AfterValidator
 
 from learndyn.core.errors import PlainError
 
@@ -51,6 +52,16 @@ def pick_device(name: str = "auto") -> torch.device:
     if match[1] is not None and int(match[1]) >= count:
         raise DeviceError(f"device {name!r} was asked for, but the last GPU here is 'cuda:{count - 1}'")
     return torch.device(name)
+
+
+def _usable(name: str) -> str:
+    pick_device(name)
+    return name
+
+
+#: A field of a notebook's settings: a name for `pick_device`, refused with its sentence where it is no device.
+#: Not for configs that archives hold; those are read on other machines, too.
+Device = Annotated[str, AfterValidator(_usable)]
 
 
 def describe_device(device: torch.device | str) -> str:

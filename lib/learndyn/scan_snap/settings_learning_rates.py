@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.core.config import Config
+from learndyn.core.device import Device
 from learndyn.scan_snap.settings import PRESETS, Fraction, TrainConfig, grid
 from learndyn.scan_snap.task import TaskConfig, syn_medium
 
@@ -48,7 +49,7 @@ class LearningRates(Config):
     horizons: Annotated[tuple[PositiveFloat, ...], Field(min_length=3, max_length=3)] = (1e2, 1e3, 1e4)
     last_time: Annotated[float, Field(ge=1e4)] = 1e8
     explorer_thresholds: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.9, 1.0, 1.1)
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

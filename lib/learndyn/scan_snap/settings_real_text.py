@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from learndyn.core.config import Config
 from learndyn.core.corpora import corpus
+from learndyn.core.device import Device
 from learndyn.core.text_settings import Fraction, TextConfig
 
 Text = Literal["topics", "docstrings", "wikitext2", "wikitext103"]
@@ -53,7 +54,7 @@ class RealText(Config):
     long_archive: str = "results/scan_snap/figure10_docstrings.nc"
     deep_archive: str = "results/scan_snap/figure7_deep.nc"
     explorer_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 3.0)
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

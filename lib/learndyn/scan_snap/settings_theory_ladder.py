@@ -9,6 +9,7 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.core.config import Config
+from learndyn.core.device import Device
 from learndyn.scan_snap.classes import Classes, symmetric_classes
 from learndyn.scan_snap.settings import Fraction, TrainConfig
 from learndyn.scan_snap.symmetric import from_task
@@ -90,7 +91,7 @@ class TheoryLadder(Config):
     explorer_ratios: tuple[PositiveFloat, ...] = (1.0, 10.0, 100.0)
     explorer_overlaps: tuple[Overlap, ...] = (0.01, 0.1, 0.7)
     explorer_sizes: tuple[tuple[Count, Count], ...] = ((2, 34), (10, 1000))
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from learndyn.core.config import Config
+from learndyn.core.device import Device
 from learndyn.scan_snap.settings import FIGURE_STEPS, Fraction, TrainConfig, grid
 from learndyn.scan_snap.task import TaskConfig
 
@@ -35,7 +36,7 @@ class Training(Config):
     prior_runs: PositiveInt = 100
     prior_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.25, 0.5, 1.0, 2.0, 4.0)
     explorer_steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 10, 48)
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

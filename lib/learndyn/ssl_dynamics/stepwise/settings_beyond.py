@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from learndyn.core.config import Config
+from learndyn.core.device import Device
 
 Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
 Several = Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]
@@ -50,5 +51,5 @@ class Beyond(Config):
     temperatures: Several = (0.2, 0.5, 1.0)
     temperature_steps: PositiveInt = 3000
     predictor_decay: NonNegativeFloat = 0.1
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from learndyn.core import spectra
 from learndyn.core.config import Config
-from learndyn.core.device import generator
+from learndyn.core.device import Device, generator
 from learndyn.core.pairs import FixedPairs
 from learndyn.ssl_dynamics.stepwise import kernel, linear, tasks, toy, wide
 from learndyn.ssl_dynamics.stepwise.kernel import Kernel, KernelModel
@@ -53,7 +53,7 @@ class KernelNotebook(Config):
     leak_widths: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (64, 512)
     leak_scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=3)] = (1e-2, 1e-4, 1e-6)
     explorer_times: Annotated[int, Field(ge=2)] = 14
-    device: str = "cpu"
+    device: Device = "cpu"
 
     @property
     def wide_config(self) -> wide.WideConfig:

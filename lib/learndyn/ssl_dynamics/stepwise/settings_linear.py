@@ -15,7 +15,7 @@ from torch import Tensor
 
 from learndyn.core import images, spectra
 from learndyn.core.config import Config
-from learndyn.core.device import generator
+from learndyn.core.device import Device, generator
 from learndyn.core.pairs import FixedPairs, crop_pairs
 from learndyn.ssl_dynamics.stepwise import linear, published, toy
 from learndyn.ssl_dynamics.stepwise.linear import Modes
@@ -56,7 +56,7 @@ class Linear(Config):
     explorer_gaps: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.4, 0.7, 0.9, 0.98)
     explorer_seeds: Seeds = (0, 1, 2, 3, 4, 5)
     explorer_dimensions: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3)
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @property

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from learndyn.core import images, spectra
 from learndyn.core.config import Config
-from learndyn.core.device import generator
+from learndyn.core.device import Device, generator
 from learndyn.core.pairs import FixedPairs, FreshNoisePairs, crop_pairs
 from learndyn.core.ssl_losses import BarlowTwinsLoss, NTXentLoss, VICRegLoss
 from learndyn.core.ssl_settings import SSLConfig, concatenate, geometric_steps
@@ -61,7 +61,7 @@ class SmallNetwork(Config):
     paper_directory: str = ""
     paper_steps: PositiveInt = 2000
     explorer_steps: Steps = (1, 10, 100)
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @model_validator(mode="after")

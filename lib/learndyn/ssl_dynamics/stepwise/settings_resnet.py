@@ -23,7 +23,7 @@ from learndyn.core import images, spectra, ssl_training
 from learndyn.core.augment import SIMCLR_STL10
 from learndyn.core.backbones import ResNetConfig, SmallResNetConfig
 from learndyn.core.config import Config
-from learndyn.core.device import pick_device
+from learndyn.core.device import Device, pick_device
 from learndyn.core.pairs import PairSource
 from learndyn.core.ssl_losses import BarlowTwinsTheoryLoss, NTXentLoss, SSLLoss, VICRegLoss
 from learndyn.core.ssl_settings import SSLConfig
@@ -86,7 +86,7 @@ class Resnet(Config):
     channels_last: bool = False
     checkpoints: str = ""
     checkpoint_every: PositiveInt = 1000
-    device: str = "cpu"
+    device: Device = "cpu"
     progress: bool = True
 
     @property
