@@ -1,16 +1,25 @@
 """Devices, precision and independent streams of random numbers."""
 
+import importlib
 import itertools
 import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from learndyn.core import device
+from learndyn.core.config import Config, ConfigError
 from learndyn.core.device import DeviceError, describe_device, generator, pick_device, precision, tf32
+
+ROOT = Path(__file__).parents[2]
+WITH_DEVICE = [
+    path for path in sorted((ROOT / "book").rglob("*.py")) if re.search(r"^device\b", path.read_text(), re.M)
+]
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -45,6 +54,37 @@ def test_missing_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str)
 def test_unknown_device(name: str) -> None:
     with pytest.raises(DeviceError, match="is not known; use 'auto', 'cpu', 'cuda'"):
         pick_device(name)
+
+
+def settings_of(notebook: Path) -> type[Config]:
+    """The class whose `from_notebook` the notebook calls, found among the settings of its chapter."""
+    name = re.search(r"(\w+)\.from_notebook\(globals\(\)\)", notebook.read_text())[1]
+    for path in (ROOT / "lib/learndyn" / notebook.parent.name).rglob("settings_*.py"):
+        module = ".".join(path.relative_to(ROOT / "lib").with_suffix("").parts)
+        if hasattr(importlib.import_module(module), name):
+            return getattr(importlib.import_module(module), name)
+    raise AssertionError(f"no settings module has {name}")
+
+
+@pytest.mark.parametrize("notebook", WITH_DEVICE, ids=lambda path: path.stem)
+def test_notebooks_refuse_a_missing_device_with_their_parameters(
+    monkeypatch: pytest.MonkeyPatch, notebook: Path
+) -> None:
+    settings = settings_of(notebook)
+    with_gpus(monkeypatch, 0)
+    for name in ("cuda", "cuda:1", "tpu"):
+        with pytest.raises(DeviceError) as sentence:
+            pick_device(name)
+        with pytest.raises(ConfigError) as caught:
+            settings.from_notebook({"device": name})
+        assert str(caught.value) == f"{settings.__name__}.device = {name!r}: {sentence.value}"
+    with pytest.raises(ConfigError, match=r"\.device = 0: must be text$"):
+        settings.from_notebook({"device": 0})
+    assert settings.from_notebook({"device": "auto"}).device == "auto"
+    with_gpus(monkeypatch, 1)
+    assert settings.from_notebook({"device": "cuda"}).device == "cuda"
+    with pytest.raises(ConfigError, match=r"but the last GPU here is 'cuda:0'$"):
+        settings.from_notebook({"device": "cuda:1"})
 
 
 def test_describe_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ def _usable(name: str) -> str:
     return name
 
 
-#: A field of a notebook's settings: a name for `pick_device`, refused with its sentence where it is no device.
-#: Not for configs that archives hold; those are read on other machines, too.
+#: A field of a notebook's settings that `pick_device` must know on this machine. Not for configs that an
+#: archive holds: another machine reads those, too.
 Device = Annotated[str, AfterValidator(_usable)]
 
 
