@@ -74,13 +74,21 @@ def x(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 
     x = A − ω(A − ln(M−1)) with A = (M η_Y t/K + 1)/(M−1) (derived), which never overflows.
     """
     xp, (t, M, rate, K) = arrays(time, vocabulary, decoder_rate, classes)
-    others = M - 1
-    scaled = M * rate * t / (K * others)  # A without its constant: exact at small times
-    if xp is np:
-        omega = wrightomega(scaled + 1 / others - np.log(others))
-        # A − ω loses all digits at late times, where x = ln(M−1) + ln ω is exact
-        start = np.where(omega > 1, np.log(others) + np.log(omega), scaled + 1 / others - omega)
-        return _newton(np, np.clip(start, 0, scaled), scaled, others, steps=1)  # clipped: x(0) is exactly 0
+    scaled = M * rate * t / (K * (M - 1))  # A without its constant: exact at small times
+    return by_wright_omega(scaled, M - 1) if xp is np else _by_newton(scaled, M - 1)
+
+
+def by_wright_omega(scaled: Any, others: Any) -> Any:
+    """x = A − ω(A − ln(M−1)) of NumPy arrays, from M η_Y t/(K (M−1)) and M−1 (see `x`)."""
+    A = scaled + 1 / others
+    omega = wrightomega(A - np.log(others))
+    # A − ω loses all digits at late times, where x = ln(M−1) + ln ω is exact
+    late = np.log(others) + np.log(omega)
+    start = np.clip(np.where(omega > 1, late, A - omega), 0, scaled)  # x(0) is exactly 0
+    return _newton(np, start, scaled, others, steps=1)  # the digits that A − ω loses at early times
+
+
+def _by_newton(scaled: Tensor, others: Tensor) -> Tensor:
     # both are upper bounds, and Newton's method on a convex increasing function descends from any of them
     start = torch.minimum(scaled, torch.log1p(others * scaled))
     return _newton(torch, start, scaled, others, steps=_NEWTON_STEPS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy.special import entr, log_softmax, softmax
+from scipy.special import entr, softmax
 
 from learndyn.scan_snap.classes import SequenceError
 from learndyn.scan_snap.task import TaskConfig
@@ -95,7 +95,11 @@ def family_curve(
         relative: P_l / P_0, at most 1.
         chi0: positive and finite.
     """
-    return np.exp(_log_family(relative, np.asarray(np.log(chi0))))
+    squares = relative**2
+    # 1 − p² (1 − 1/χ₀) without the cancellation at p = 1
+    remaining = (1 - squares) + squares / np.asarray(chi0)[..., None]
+    weights = relative / np.sqrt(remaining)
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def invariant(
@@ -125,15 +129,6 @@ def recall(
     distinct = attention[..., task.query_of[:, None], task.support_tokens[:, task.distinct_support]]
     found = distinct[..., None] >= thresholds
     return found.mean(axis=(-3, -2))
-
-
-def _log_family(
-    relative: Float[np.ndarray, "distinct"], log_chi0: Float[np.ndarray, "*batch"]
-) -> Float[np.ndarray, "*batch distinct"]:
-    squares = relative**2
-    # 1 − p² (1 − 1/χ₀) without the cancellation at p = 1.
-    remaining = (1 - squares) + squares * np.exp(-log_chi0)[..., None]
-    return log_softmax(np.log(relative) - np.log(remaining) / 2, axis=-1)
 
 
 def _of_task(
