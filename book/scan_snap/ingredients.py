@@ -59,10 +59,11 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore, format_value
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
+from learndyn.scan_snap import decoder, gradients
 from learndyn.scan_snap import experiments_ingredients as experiments
 from learndyn.scan_snap import figures_ingredients as figures
-from learndyn.scan_snap import gradients
 from learndyn.scan_snap import settings_ingredients as experiment
 from learndyn.scan_snap.claims import ingredients as claims
 
@@ -146,7 +147,13 @@ Markdown(
 #
 # The rows of $Y$ and $Z$ keep their sums. Attention gains where $g$, what the decoder would like to see more of, exceeds its
 # part along $f$; and the gain is proportional to $f$, so that the frequent get more. That factor is the seed of the
-# frequency bias. Check: random sequences and weights, the model written with one-hot rows as above, and autograd.
+# frequency bias. This is the function that evaluates the lemma; `signal` is $g$, and $n$ is `next_token`:
+
+# %% tags=["remove-input"]
+source(gradients.per_sample_gradients)
+
+# %% [markdown]
+# Check: random sequences and weights, the model written with one-hot rows as above, and autograd.
 
 # %%
 found = experiments.check_lemma1(seed=settings.seed)
@@ -226,9 +233,15 @@ show(
 # \end{aligned}
 # $$ (eq-scan-ingredients-wright)
 #
-# In words: linear in $t$ while $x<\ln M$, logarithmic afterwards. The stairs below are read off a matrix $Y$ trained by
-# autograd, not iterated from {eq}`eq-scan-ingredients-h`. Look at where the stairs leave the lines: at the largest rates, at
-# the bend, and hardly anywhere else.
+# In words: linear in $t$ while $x<\ln M$, logarithmic afterwards. In code (`classes` is 1 so far) it takes some care, as
+# $A-\omega$ is a difference of nearly equal numbers both early and late:
+
+# %% tags=["remove-input"]
+source(decoder.x, decoder.by_wright_omega)
+
+# %% [markdown]
+# The stairs below are read off a matrix $Y$ trained by autograd, not iterated from {eq}`eq-scan-ingredients-h`. Look at where
+# the stairs leave the lines: at the largest rates, at the bend, and hardly anywhere else.
 
 # %%
 curves = claims.Curves(
@@ -342,8 +355,14 @@ frame_html(
 # with constants $\iota_n\approx1$ and $\beta_{nk}\approx E'_{nk}$, which is about the overlap if that is weak. The first term is what class $n$ sees already; the
 # projection in {eq}`eq-scan-ingredients-lemma1` removes it. The others push the attention of class $n$ away from whatever
 # it shares with class $k$. All of them carry the same factor $\gamma$: how much the decoder knows ($h$) times how much it
-# is still wrong ($e_n-\alpha_n$). Knowledge grows, error dies, so the product has a peak. Check at frozen attention, with the
-# coefficients read off an integrated $Y$:
+# is still wrong ($e_n-\alpha_n$). Knowledge grows, error dies, so the product has a peak. The two factors in code, `margin`
+# being $x=Mh$:
+
+# %% tags=["remove-input"]
+source(decoder.gamma, decoder.doubt)
+
+# %% [markdown]
+# Check at frozen attention, with the coefficients read off an integrated $Y$:
 
 # %%
 signal = experiments.measured_signal(
@@ -364,7 +383,11 @@ Markdown(
 # $$
 # t^*=\frac{K}{\eta_Y}\,\frac{e^{x^*}-1+(M-1)x^*}{M}.
 # $$ (eq-scan-ingredients-peak)
-#
+
+# %% tags=["remove-input"]
+source(decoder.peak, decoder.time_at)
+
+# %% [markdown]
 # Look at how far left of the bracket the discs are. When the paper's late formula takes over, $\gamma$ is long past its peak.
 
 # %%

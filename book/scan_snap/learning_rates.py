@@ -52,8 +52,10 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.scan_snap import experiments_learning_rates as experiments
 from learndyn.scan_snap import figures_learning_rates as figures
+from learndyn.scan_snap import measures
 from learndyn.scan_snap import settings_learning_rates as experiment
 from learndyn.scan_snap.claims import learning_rates as claims
 from learndyn.scan_snap.task import syn_medium
@@ -76,6 +78,12 @@ ledger = Ledger("scan_snap", "learning_rates", claims.CLAIMS)
 # \end{aligned}
 # $$ (eq-scan-learning-rates-entropy)
 #
+# The inner sum, with `entr` for $-p\ln p$:
+
+# %% tags=["remove-input"]
+source(measures.distinct_entropy)
+
+# %% [markdown]
 # It says nothing about the common tokens. Ten distinct tokens of weights 0.1 to 1 start at 2.151; equal attention has
 # $\ln10$; one winner has 0. The conservation law of Theorem 3 ([The theory ladder](theory_ladder.py)) leaves the distinct
 # tokens one degree of freedom, so that $H$ fixes all ten shares. Look at how little room there is: the range of all
@@ -149,7 +157,13 @@ Markdown(
 # Take the softmax of the query's row of $Z$ over *all* $M$ tokens, call a token distinct if it gets at least a threshold,
 # and count which fraction of a class's distinct tokens is found (the recall). The thresholds are close to $1/M$, what
 # every token has at $Z=0$ (dotted). Sparse attention shows as a flat curve: few tokens lie near the threshold, the winners
-# are far above and the losers far below. Figure 11 moves the ratio at fixed $\eta_Z$, Figure 12 moves $\eta_Z$ at fixed ratio.
+# are far above and the losers far below. The mean over tokens and classes, for all thresholds at once:
+
+# %% tags=["remove-input"]
+source(measures.recall)
+
+# %% [markdown]
+# Figure 11 moves the ratio at fixed $\eta_Z$, Figure 12 moves $\eta_Z$ at fixed ratio.
 # The paper prints curves without numbers; circles are from a repetition of the authors' experiment.
 
 # %%

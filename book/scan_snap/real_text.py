@@ -60,9 +60,11 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 from learndyn.core.text_training import uniform_causal_entropy
 from learndyn.scan_snap import experiments_real_text as experiments
+from learndyn.scan_snap import experiments_real_text_words as text_words
 from learndyn.scan_snap import figures_real_text as figures
 from learndyn.scan_snap.claims import real_text as claims
 from learndyn.scan_snap.settings_real_text import RealText
@@ -118,6 +120,13 @@ Markdown(
     f"{uniform:.3f} nats for $T=35$. The text here is `{data.name}`: {data.train.ids.numel():,} words to train on in "
     f"{data.train.columns} columns, {data.validation.ids.numel():,} to validate on, {len(data.vocabulary):,} different ones."
 )
+
+# %% [markdown]
+# The same function measures the published maps and ours. Beside {eq}`eq-scan-real-text-entropy` it counts rows that are
+# `decided`, rows that some key has `won`, and the `key_columns` that win them, which are the stripes:
+
+# %% tags=["remove-input"]
+source(experiments.map_statistics)
 
 # %% [markdown]
 # ## Figure 7: attention becomes sparse
@@ -302,8 +311,14 @@ frame_html(table, words, formats={"entropy": "{:.2f}", "change": "{:+.2f}", "kep
 # \end{aligned}
 # $$ (eq-scan-real-text-specificity)
 #
-# the *specificity*; the second term takes off what a small sample would give by chance. Look left at the words above one per
-# cent, right at the distance between the outer curves.
+# the *specificity*; the second term takes off what a small sample would give by chance. In code, where `_followers` counts the
+# pairs of a word and a later one in the same window, and its last argument shifts the text:
+
+# %% tags=["remove-input"]
+source(text_words.specificity, text_words._information)
+
+# %% [markdown]
+# Look left at the words above one per cent, right at the distance between the outer curves.
 
 # %%
 middle = experiments.at_rate(archived, 3.0)

@@ -48,13 +48,15 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 from learndyn.scan_snap import experiments_training as experiment
 from learndyn.scan_snap import figures_training as figures
-from learndyn.scan_snap import published
+from learndyn.scan_snap import measures, published
 from learndyn.scan_snap import statistics_training as statistics
 from learndyn.scan_snap.claims import training as claims
 from learndyn.scan_snap.settings_training import ADAM_PANELS, SGD_PANELS, Training
+from learndyn.scan_snap.step import CountStep
 
 use_style()
 settings = Training.from_notebook(globals())
@@ -85,6 +87,12 @@ ledger = Ledger("scan_snap", "training", claims.CLAIMS)
 # c_{l\mid n}=\frac{P(l\mid n)\,e^{z_{\psi(n)l}}}{\sum_k P(k\mid n)\,e^{z_{\psi(n)k}}} .
 # $$ (eq-scan-training-attention)
 #
+# In code, on the tokens that class $n$ uses; the others get exactly 0:
+
+# %% tags=["remove-input"]
+source(measures.attention_weights)
+
+# %% [markdown]
 # If sequences and batches were infinite as well, nothing would be random, and all classes would be alike. That limit needs
 # no training loop, only a few dozen numbers for each step. Look at the grey line, which is each of the ten common tokens, and at
 # the fan above and below it, which opens and stops.
@@ -318,8 +326,15 @@ Markdown(
 # \end{aligned}
 # $$ (eq-scan-training-family)
 #
-# with 0 the most frequent token: $\chi_0=1$ is the start, and $\chi_0\to\infty$ would be winner-take-all. Frequency bias in one
-# picture: lines are {eq}`eq-scan-training-family`, with nothing fitted; dots are all runs, seeds, classes and times.
+# with 0 the most frequent token: $\chi_0=1$ is the start, and $\chi_0\to\infty$ would be winner-take-all. With `relative` for
+# $P_l/P_0$:
+
+# %% tags=["remove-input"]
+source(measures.family_curve)
+
+# %% [markdown]
+# Frequency bias in one picture: lines are {eq}`eq-scan-training-family`, with nothing fitted; dots are all runs, seeds, classes
+# and times.
 
 # %%
 show(
@@ -368,6 +383,12 @@ Markdown(
 # - *Residual.* The query's one-hot vector, of length 1, is added to the average. If the query has one next token, the decoder
 #   needs nothing else. If it has two ($r=2$), the contextual tokens have to decide, through a small part of a normalised
 #   vector; concentrating enlarges that part.
+#
+# This is the gradient with which this page trains, for all runs and samples at once (`c` is $X^\top b$). Both switches are a
+# line or two. Normalisation has its effect in two places: in the length of the decoder's input, and in the projection.
+
+# %% tags=["remove-input"]
+source(CountStep.__call__)
 
 # %%
 variants = experiment.ablations(settings)

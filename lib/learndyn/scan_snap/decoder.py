@@ -74,7 +74,8 @@ def x(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 
     x = A − ω(A − ln(M−1)) with A = (M η_Y t/K + 1)/(M−1) (derived), which never overflows.
     """
     xp, (t, M, rate, K) = arrays(time, vocabulary, decoder_rate, classes)
-    scaled = M * rate * t / (K * (M - 1))  # A without its constant: exact at small times
+    # A without its constant: exact at small times
+    scaled = M * rate * t / (K * (M - 1))
     return by_wright_omega(scaled, M - 1) if xp is np else _by_newton(scaled, M - 1)
 
 
@@ -84,8 +85,10 @@ def by_wright_omega(scaled: Any, others: Any) -> Any:
     omega = wrightomega(A - np.log(others))
     # A − ω loses all digits at late times, where x = ln(M−1) + ln ω is exact
     late = np.log(others) + np.log(omega)
-    start = np.clip(np.where(omega > 1, late, A - omega), 0, scaled)  # x(0) is exactly 0
-    return _newton(np, start, scaled, others, steps=1)  # the digits that A − ω loses at early times
+    start = np.where(omega > 1, late, A - omega)
+    # at early times too: x(0) is exactly 0, and a step of Newton's method
+    # finds the digits
+    return _newton(np, np.clip(start, 0, scaled), scaled, others, steps=1)
 
 
 def _by_newton(scaled: Tensor, others: Tensor) -> Tensor:

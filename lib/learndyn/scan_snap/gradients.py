@@ -44,12 +44,15 @@ def per_sample_gradients(
     weights = (z + torch.log(counts)).softmax(dim=-1)
     unit = weights / torch.linalg.vector_norm(weights, dim=-1, keepdim=True)
     alpha = torch.einsum("...l,...lp->...p", unit, decoder).softmax(dim=-1)
-    # 1 − α_n as the sum of the others: the difference loses all digits once training has succeeded.
-    others = alpha.scatter(-1, next_token[..., None], 0.0)
-    error = (-others).scatter(-1, next_token[..., None], others.sum(dim=-1, keepdim=True))
+    # e_n − α with 1 − α_n as the sum of the others:
+    # the difference loses all digits once training has succeeded.
+    label = next_token[..., None]
+    others = alpha.scatter(-1, label, 0.0)
+    error = (-others).scatter(-1, label, others.sum(dim=-1, keepdim=True))
     signal = torch.einsum("...lp,...p->...l", decoder, error)
     along = (unit * signal).sum(dim=-1, keepdim=True)
-    return SampleGradients(unit[..., :, None] * error[..., None, :], unit * (signal - unit * along))
+    outer = unit[..., :, None] * error[..., None, :]
+    return SampleGradients(outer, unit * (signal - unit * along))
 
 
 def length_error(

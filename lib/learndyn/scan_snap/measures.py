@@ -26,7 +26,8 @@ def attention_weights(
     Raises:
         SequenceError: if z has fewer queries or tokens than the task.
     """
-    logits = _of_task(task, z)[..., task.query_of[:, None], task.support_tokens]
+    rows, tokens = task.query_of[:, None], task.support_tokens
+    logits = _of_task(task, z)[..., rows, tokens]
     return softmax(logits + np.log(task.probabilities), axis=-1)
 
 
@@ -40,7 +41,8 @@ def distinct_entropy(
     """
     distinct = weights[..., task.distinct_support]
     mass = distinct.sum(axis=-1, keepdims=True)
-    shares = np.divide(distinct, mass, out=np.full_like(distinct, np.nan), where=mass > 0)
+    none = np.full_like(distinct, np.nan)
+    shares = np.divide(distinct, mass, out=none, where=mass > 0)
     return entr(shares).sum(axis=-1)
 
 
@@ -114,7 +116,9 @@ def invariant(
 
 
 def recall(
-    task: TaskConfig, z: Float[np.ndarray, "*batch query token"], thresholds: Float[np.ndarray, "threshold"]
+    task: TaskConfig,
+    z: Float[np.ndarray, "*batch query token"],
+    thresholds: Float[np.ndarray, "threshold"],
 ) -> Float[np.ndarray, "*batch threshold"]:
     """Recall of distinct tokens when every token with an attention of at least the threshold is called one.
 
@@ -126,7 +130,8 @@ def recall(
         SequenceError: if z has fewer queries or tokens than the task.
     """
     attention = softmax(_of_task(task, z), axis=-1)
-    distinct = attention[..., task.query_of[:, None], task.support_tokens[:, task.distinct_support]]
+    rows = task.query_of[:, None]
+    distinct = attention[..., rows, task.support_tokens[:, task.distinct_support]]
     found = distinct[..., None] >= thresholds
     return found.mean(axis=(-3, -2))
 
