@@ -24,6 +24,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-proxy-server",
 ]
+PATIENCE = 120_000  # milliseconds: a machine under load is no defect of the page
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -48,7 +49,7 @@ def chromium() -> Iterator[Any]:
     if executable is None:
         pytest.skip(f"no Chromium on PATH (looked for {', '.join(EXECUTABLES)})")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=executable, args=ARGUMENTS, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -64,7 +65,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         context = chromium.new_context(
             viewport={"width": width, "height": height}, java_script_enabled=scripts, **options
         )
-        context.set_default_timeout(30_000)  # a machine under load is no defect of the page
+        context.set_default_timeout(PATIENCE)
         visited = Visit(context.new_page())
 
         def gate(route: Any) -> None:

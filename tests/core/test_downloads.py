@@ -54,6 +54,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     wrong_range: bool = False
     pause: float = 0.0  # after every 256 KiB
+    held: threading.Event | None = None  # halfway through, until this is set
     asked: list[str | None] = field(default_factory=list)  # the Range header of each request
     agents: set[str | None] = field(default_factory=set)  # who asked
     url: str = ""
@@ -91,6 +92,8 @@ class Server:
         for i in range(0, len(body), 2**18):
             request.wfile.write(body[i : i + 2**18])
             time.sleep(self.pause)
+            if self.held and 2 * i > len(body):
+                self.held.wait(120)
 
 
 @contextmanager
@@ -339,8 +342,10 @@ def test_a_cache_that_is_a_file(serve, tmp_path):
         _fetch(serve(), tmp_path / "cache")
 
 
+# Python ignores SIGINT where its parent does, as a shell that starts it in the background may.
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from learndyn.core import archives, downloads
 file, url, checksum, size, folder, cache = sys.argv[1:]
 downloads.fetch(archives.Archive(file, url, checksum, int(size), folder), cache=cache)
@@ -355,18 +360,20 @@ def _start(server: Server, cache: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_process_leaves_a_part_that_the_next_one_uses(serve, tmp_path, end):
-    server = serve(pause=0.2)
+    server = serve(held=threading.Event())
     part = tmp_path / f"{FILE}.part"
     process = _start(server, tmp_path)
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not (part.exists() and part.stat().st_size):
+        assert process.poll() is None
+        assert time.monotonic() < deadline, "nothing came"
         time.sleep(0.01)
     process.send_signal(end)
     assert process.wait(60) != 0
+    server.held.set()
     size = part.stat().st_size
     assert 0 < size < len(CONTENT)
     assert not (tmp_path / FILE).exists()
-    server.pause = 0.0
     assert _fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.asked == [None, f"bytes={size}-"]
 

@@ -1,8 +1,9 @@
 """A trainer of no weight for the tests of sweeps: a seeded recursion that keeps a diary of every epoch it
 computes.
 
-The diary (SWEEP_DIARY), the time per epoch (SWEEP_SECONDS) and a width that crashes (SWEEP_CRASH) come from
-the environment, since a sweep trains in other processes.
+The diary (SWEEP_DIARY), the time per epoch (SWEEP_SECONDS), a width that crashes (SWEEP_CRASH) and a folder
+that lets one group pass its middle and holds the others there (SWEEP_HOLD) come from the environment, since a
+sweep trains in other processes.
 """
 
 import json
@@ -47,6 +48,8 @@ def train(config, *, device="cpu", checkpoint=None, checkpoint_every=1000, progr
     for epoch in range(start, config.epochs):
         _note(config, epoch)
         time.sleep(float(os.environ.get("SWEEP_SECONDS", 0)))
+        if epoch == 12:
+            _hold()
         history.append(state.tolist())
         state = np.cos(state * config.hidden_size + sum(config.orders)) * (1 - decay)
         if checkpoint is not None and (epoch + 1) % checkpoint_every == 0:
@@ -78,6 +81,14 @@ def _note(config, epoch):
         line = json.dumps([config.orders, config.hidden_size, config.seed, config.weight_decay, epoch])
         with open(diary, "a") as file:  # one short write in append mode is not torn
             file.write(line + "\n")
+
+
+def _hold():
+    if folder := os.environ.get("SWEEP_HOLD"):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            time.sleep(3600)  # until it is killed
 
 
 def halve(dataset):

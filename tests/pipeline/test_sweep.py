@@ -264,15 +264,15 @@ def test_a_killed_sweep_goes_on_with_nothing_lost_and_nothing_trained_twice(swee
     parts = sweep.folder / "result.parts"
     diary = sweep.folder / "diary"
     command = [*COMMAND, "spec.yaml", "--out", "result.nc", "--device", "cpu"]
-    env = environment(SWEEP_DIARY=str(diary), SWEEP_SECONDS="0.1")
+    env = environment(SWEEP_DIARY=str(diary), SWEEP_HOLD=str(sweep.folder / "hold"))
     said = sweep.folder / "said"
     with said.open("w") as file:
         process = subprocess.Popen(
             command, cwd=sweep.folder, env=env, stdout=file, stderr=file, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + 120
-            # In the middle: one group is stored, another one is past its first checkpoint.
+            deadline = time.monotonic() + 300
+            # In the middle: one group is stored, another one is past its second checkpoint and waits.
             while not (list(parts.glob("?" * 16 + ".nc")) and _under_way(diary)):
                 assert time.monotonic() < deadline, said.read_text()
                 assert process.poll() is None, said.read_text()
@@ -322,7 +322,7 @@ def _under_way(diary):
     last = {}
     for *group, epoch in lines:
         last[json.dumps(group)] = epoch
-    return any(6 <= epoch <= 15 for epoch in last.values())
+    return 12 in last.values()
 
 
 def test_a_job_whose_group_is_no_longer_that_of_the_plan_says_so(tmp_path, monkeypatch):
