@@ -40,9 +40,13 @@ experiment_ratios = [1.0, 10.0]
 experiment_steps = 100
 experiment_seeds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
 fate_seeds = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]  # random classes for Theorem 2
-explorer_ratios = [1.0, 10.0, 100.0]
-explorer_overlaps = [0.003, 0.01, 0.03, 0.1, 0.3, 0.722]
-explorer_sizes = [[2, 34], [10, 1000]]  # K, M
+# where the explorer's sliders stop on the published page; in a live kernel they have all of settings' LIVE_GRID
+explorer_attention_rates = [0.005, 0.5]
+explorer_ratios = [1.0, 100.0]
+explorer_classes = [2, 10]  # K
+explorer_vocabularies = [34, 1000]  # M
+explorer_overlaps = [0.003, 0.1, 0.722]
+explorer_times = [100.0, 10000.0]
 device = "cpu"
 progress = True  # a bar while training
 
@@ -217,7 +221,8 @@ Markdown(
 # \begin{aligned}
 # \gamma\beta_{nk}&\to x\,\alpha_{nk},\\
 # \alpha_{nk}&=e^{\rho x}/S,\\
-# S&=e^x+(K-1)e^{\rho x}+M-K,
+# S&=e^x+(K-1)e^{\rho x}\\
+# &\quad+M-K,
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-own-force)
 #
@@ -566,58 +571,51 @@ frame_html(figures.value_table(costs, entropy=True), label="Ends of the rungs in
 #
 # ## Explorer
 #
-# The flow by the symmetric reduction, and theory beside it, for one common token and one query. $\eta_Z$ needs no slider here: on all
-# four rungs the rates enter through $\nu$ and $\eta_Yt$ only, so that another $\eta_Z$ at the same $\nu$ shifts the logarithmic time axis.
+# The flow by the symmetric reduction, and theory beside it, for one common token and one query. The lower bars are the attention of one
+# class at the time of the line. On the page each slider stops at two or three values, in a live kernel at more.
+#
+# On all four rungs the rates enter through $\nu$ and $\eta_Yt$ only: at a fixed ratio $\eta_Z$ is a unit of time. Set it to a hundredth: all
+# curves move two decades to the right, and attention at $t=10000$ is what it was at $t=100$.
 
 # %%
-names = {f"K = {k}, M = {m}": (k, m) for k, m in settings.explorer_sizes}
 span = np.geomspace(0.1, 1e5, 61)
 
 
 @cache
-def curves(size, rate_ratio, overlap):
-    """Four rungs at attention rate 0.5."""
-    return steps.explorer_curves(overlap, *names[size], rate_ratio, 0.5, span)
+def curves(*setting):
+    """Four rungs, by eta_Z, ratio, K, M and overlap."""
+    return steps.explorer_curves(*setting, span)
 
 
 explore(
-    lambda size, rate_ratio, overlap: figures.explorer_frame(curves(size, rate_ratio, overlap)),
-    {"size": list(names), "rate_ratio": settings.explorer_ratios, "overlap": settings.explorer_overlaps},
+    lambda time, **setting: figures.explorer_frame(curves(*setting.values()), time),
+    experiment.LIVE_GRID,
+    frames=settings.explorer_frames,
     name="scan-ladder-explorer",
-    labels={"rate_ratio": "$\\eta_Y/\\eta_Z$", "overlap": "overlap $\\rho$"},
-    start={"size": list(names)[-1], "overlap": settings.explorer_overlaps[len(settings.explorer_overlaps) // 2]},
-    caption="Raise the ratio: Lemma 4 (rust) and the decorrelated flow (green) become one. Lower the overlap: they come "
-    "down to the flow (indigo), where little happens. Is there a corner in which all four agree and attention moves?",
+    labels=figures.EXPLORER_LABELS,
+    start=experiment.EXPLORER_START,
+    caption="Bars: flow and Lemma 4; grey: at the start. Raise the ratio: Lemma 4 (rust) and the decorrelated flow (green) become "
+    "one. Lower $M$: the flow (indigo) rises, Lemma 4 hardly moves. Lower the overlap: theory comes down to the flow and below, and "
+    "attention stays where it is. Is there a corner in which all four agree and attention moves?",
 )
 
 # %% tags=["hide-input"]
-choices = list(itertools.product(names, settings.explorer_ratios, settings.explorer_overlaps))
+overlaps, rate = experiment.LIVE_GRID["overlap"], experiment.EXPLORER_START["attention_rate"]
+shown = settings.explorer_frames | {"attention_rate": [rate], "overlap": overlaps}
+choices = list(itertools.product(*(shown[name] for name in experiment.LIVE_GRID if name != "time")))
 best, apart, moving = experiments.closest({choice: curves(*choice) for choice in choices})
 Markdown(
-    f"In {moving} of the {len(choices)} settings the common token falls by more than 0.1 in the flow. "
-    + (f"There the rungs agree best at ${best[0]}$, $\\nu={best[1]:g}$, $\\rho={best[2]:g}$: " if best else "")
+    f"With {len(overlaps)} overlaps from {overlaps[0]} to {overlaps[-1]}, these sliders have {len(choices)} settings up to the unit of "
+    f"time. In {moving} of them the common token falls by more than 0.1 in the flow. "
+    + (f"There the rungs agree best at $\\nu={best[1]:g}$, $K={best[2]}$, $M={best[3]}$, $\\rho={best[4]:g}$: " if best else "")
     + (f"at their worst time they are a factor of {apart:.1f} apart." if best else "")
-)
-
-# %% [markdown]
-# In a live kernel, this one has all six quantities, with a line at a time of your choice; the page shows a still of it.
-
-# %%
-explore(
-    lambda time, **given: figures.explorer_frame(steps.explorer_curves(**given, times=span), time),
-    experiment.LIVE_GRID,
-    frames=False,
-    name="scan-ladder-live",
-    labels={"attention_rate": "$\\eta_Z$", "rate_ratio": "$\\eta_Y/\\eta_Z$", "classes": "$K$", "vocabulary": "$M$"},
-    start=experiment.LIVE_START,
-    caption="Live in JupyterLab. Multiply the vocabulary by ten: Lemma 4 stays, the flow falls by ten.",
 )
 
 # %% [markdown]
 # ## Where the story stops
 #
 # - The theorems are correct, about their own dynamics: Theorems 1 to 3 hold here to rounding. The open step is the one from the gradient to
-#   the decorrelated update; the line under the first explorer says how close it gets where attention moves.
+#   the decorrelated update; the line under the explorer says how close it gets where attention moves.
 # - The two remedies point in opposite directions. A large overlap makes the gradient's force strong and breaks Assumption 2; a small one saves
 #   the assumption, and next to nothing happens.
 # - What survives is qualitative: distinct up, common down, frequent before rare, a signal that dies and attention that then creeps. Even that

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    """Two explorers that share a parameter name: `wave` (two sliders), `shape` (slider and choices)."""
+    """Two explorers that share a parameter name: `wave` (two sliders, one coarser than live), `shape` (slider
+    and choices)."""
     from learndyn.core.explorer import explore
     from learndyn.core.plotting import use_style
 
@@ -33,7 +34,8 @@ def page_file(tmp_path_factory):
         use_style()
         first = explore(
             wave,
-            {"frequency": [1, 2, 3], "weight_decay": [0.0, 1e-3, 1e-4]},
+            {"frequency": np.arange(1, 4), "weight_decay": [0.0, 1e-2, 1e-3, 3e-4, 1e-4]},
+            frames={"weight_decay": [0.0, 1e-3, 1e-4]},
             caption="Look at how weight decay <b>damps</b> the wave.",
             name="wave",
             labels={"frequency": "frequency (Hz)"},

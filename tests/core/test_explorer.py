@@ -175,12 +175,51 @@ def test_a_failing_drawing_says_so_live_and_names_its_values_otherwise(make):
     explorer.widget().close()
 
 
-def test_without_frames_the_page_has_a_still_and_no_script(make):
-    body = make(frames=False).to_html()
-    assert "<img" in body
-    assert "<script" not in body
-    assert "<input" not in body
-    assert "Look at the slope." in body
+def test_the_page_may_have_a_coarser_grid_than_the_live_sliders(make):
+    drawn = []
+
+    def counted(slope, kind):
+        drawn.append((slope, kind))
+        return draw(slope, kind)
+
+    slopes = np.array([1.0, 2.0, 3.0, 4.0])
+    explorer = make(
+        counted,
+        {"slope": slopes, "kind": ["a", "b"]},
+        start={"slope": 3.0},
+        frames={"slope": np.array([3.0, 1.0])},  # in any order
+    )
+    body = explorer.to_html()
+    table = frames_of(body)
+    assert table["labels"] == [["1", "3"], ["a", "b"]]
+    assert table["frame"] == [1, 2, 0, 3]
+    assert [alt.split("At ")[1] for alt in table["alt"]] == [
+        f"slope {slope}, kind {kind}." for slope in "13" for kind in "ab"
+    ]
+    assert sorted(drawn) == [(1.0, "a"), (1.0, "b"), (3.0, "a"), (3.0, "b")]
+    assert re.search(r'max="1" step="1" value="1" aria-label="slope" aria-valuetext="3"', body)
+    slider = explorer.widget().children[1]
+    assert [value for _, value in slider.options] == slopes.tolist()
+    slider.value = 2.0
+    assert drawn[-1] == (2.0, "a")
+    explorer.widget().close()
+
+
+def test_one_value_of_several_on_the_page_is_a_disabled_slider_there(make):
+    explorer = make(frames={"slope": [1.0]})
+    assert re.search(r'max="0"[^>]* disabled>', explorer.to_html())
+    assert not explorer.widget().children[1].disabled
+    explorer.widget().close()
+
+
+def test_frames_have_the_pixels_of_the_still_in_fewer_bytes(make):
+    first, second = make(), make(start={"slope": 2.0})
+    frame = frames_of(first.to_html())["images"][1]
+    still = re.search(r'<img [^>]*src="([^"]+)"', second.to_html())[1]
+    assert frame.startswith("data:image/webp")
+    assert still.startswith("data:image/png")
+    np.testing.assert_array_equal(decoded(frame), decoded(still))
+    assert len(frame) < 0.9 * len(still)
 
 
 def test_controls_start_hidden_and_no_text_can_break_out(make):
@@ -214,6 +253,9 @@ def test_over_budget_is_one_sentence_that_says_what_to_do(make):
         ({"start": {"slope": 9.0}}, "start slope=9.0 is not among its values"),
         ({"start": {"slop": 1.0}}, "start names 'slop', not one of slope"),
         ({"labels": {"slop": "x"}}, "labels names 'slop', not one of slope"),
+        ({"frames": {"slop": [1.0]}}, "frames names 'slop', not one of slope"),
+        ({"frames": {"slope": [1.0, 1.5]}}, "frames slope=1.5 is not among the values of its slider"),
+        ({"frames": {"slope": [2.0]}}, "frames of 'slope' leave out 1.0, where it starts"),
         ({"name": "A b"}, "figure name"),
         ({"caption": ""}, "needs a caption"),
     ],

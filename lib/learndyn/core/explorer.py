@@ -1,8 +1,8 @@
 """A figure with sliders, from one drawing function and the grid of its parameters.
 
 In a live kernel the sliders are ipywidgets and call the function again. On the published site, which has no
-kernel, the same sliders are native inputs that move over frames drawn beforehand; without scripts the page
-shows a still.
+kernel, the same sliders are native inputs that move over frames drawn beforehand, of the same grid or a
+coarser one; without scripts the page shows a still.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def explore(
     labels: Mapping[str, str] | None = None,
     start: Mapping[str, Any] | None = None,
     source: str = "",
-    frames: bool = True,
+    frames: Mapping[str, Iterable[Any]] | None = None,
     budget: int = BUDGET,
 ) -> Explorer:
     """An explorer of `draw` over the product grid of `parameters`; a cell that ends with it shows it.
@@ -80,14 +80,15 @@ def explore(
     source
         The paper's figure that this explores, such as "Figure 5".
     frames
-        False draws no frames: the published page then shows the still only.
+        Name → those of its values that the page's slider stops at, for a live grid too large to draw
+        beforehand (default: all).
     budget
         Most bytes of HTML that the frames may take.
 
-    Raises ExplorerError for an empty grid or a start, label or value that does not belong to it, and on
-    display if frames differ in size or outgrow the budget.
+    Raises ExplorerError for an empty grid, for a start, label or frame that does not belong to it, for frames
+    without the start, and on display if frames differ in size or outgrow the budget.
     """
-    return Explorer(draw, parameters, caption, name, labels or {}, start or {}, source, frames, budget)
+    return Explorer(draw, parameters, caption, name, labels or {}, start or {}, source, frames or {}, budget)
 
 
 class Explorer:
@@ -102,21 +103,17 @@ class Explorer:
         labels: Mapping[str, str],
         start: Mapping[str, Any],
         source: str,
-        frames: bool,
+        frames: Mapping[str, Iterable[Any]],
         budget: int,
     ) -> None:
         plotting.check_name(name, caption)
-        # NumPy scalars become Python numbers, so that they print and compare as numbers
-        self.parameters = {
-            key: [value.item() if isinstance(value, np.generic) else value for value in values]
-            for key, values in parameters.items()
-        }
+        self.parameters = {key: _plain(values) for key, values in parameters.items()}
         if not self.parameters:
             raise ExplorerError(f"explorer {name!r} has no parameters")
         for key, values in self.parameters.items():
             if not values:
                 raise ExplorerError(f"explorer {name!r}: parameter {key!r} has no values")
-        for what, given in (("labels", labels), ("start", start)):
+        for what, given in (("labels", labels), ("start", start), ("frames", frames)):
             if unknown := sorted(set(given) - set(self.parameters)):
                 known = ", ".join(self.parameters)
                 raise ExplorerError(f"explorer {name!r}: {what} names {unknown[0]!r}, not one of {known}")
@@ -126,8 +123,24 @@ class Explorer:
         self.draw, self.caption, self.name, self.source = draw, caption, name, source
         self.labels = {key: labels.get(key, key.replace("_", " ")) for key in self.parameters}
         self.start = {key: start.get(key, values[0]) for key, values in self.parameters.items()}
-        self.frames, self.budget = frames, budget
+        self.page = {key: self._on_page(key, frames) for key in self.parameters}
+        self.budget = budget
         self._widget: ipywidgets.VBox | None = None
+
+    def _on_page(self, key: str, frames: Mapping[str, Iterable[Any]]) -> list[Any]:
+        """The values of a parameter that the published page has, in the order of the live slider."""
+        values = self.parameters[key]
+        chosen = _plain(frames.get(key, values))
+        for value in chosen:
+            if value not in values:
+                raise ExplorerError(
+                    f"explorer {self.name!r}: frames {key}={value!r} is not among the values of its slider"
+                )
+        if self.start[key] not in chosen:
+            raise ExplorerError(
+                f"explorer {self.name!r}: frames of {key!r} leave out {self.start[key]!r}, where it starts"
+            )
+        return [value for value in values if value in chosen]
 
     def preview(self) -> Figure:
         """The figure at the start values."""
@@ -180,14 +193,13 @@ class Explorer:
         """Static form: a still, native inputs hidden until the script runs, all frames, the caption."""
         still, still_alt, width = self._frame(self.start)
         picture = plotting.image_html(still, "image/png", still_alt, width)
-        controls = self._controls_html(still, still_alt) if self.frames else ""
-        script = f"<script>{_asset('explorer.js')}</script>" if self.frames else ""
+        controls = self._controls_html(still, still_alt)
         css = plotting.figure_css() + _asset("explorer.css")
         return (
             f'<figure class="learndyn-explorer" id="figure-{self.name}"><style>{css}</style>'
             f'<form autocomplete="off"><div class="learndyn-card">{picture}</div>{controls}</form>'
             f"{plotting.caption_html(self.caption, self.source)}"
-            f"{script}</figure>"
+            f"<script>{_asset('explorer.js')}</script></figure>"
         )
 
     def _controls_html(self, still: bytes, still_alt: str) -> str:
@@ -197,7 +209,7 @@ class Explorer:
             "images": images,
             "alt": alts,
             "frame": frame,
-            "labels": [[format_value(value) for value in values] for values in self.parameters.values()],
+            "labels": [[format_value(value) for value in values] for values in self.page.values()],
         }
         # a "<" could end the script element early, or open a comment in it
         encoded = json.dumps(table, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -209,7 +221,7 @@ class Explorer:
         )
 
     def _input_html(self, key: str) -> str:
-        values = self.parameters[key]
+        values = self.page[key]
         texts = [html.escape(format_value(value)) for value in values]
         label = plotting.page_text(self.labels[key])
         at = values.index(self.start[key])
@@ -235,7 +247,7 @@ class Explorer:
         )
 
     def _all_frames(self, still: bytes, still_alt: str) -> tuple[list[str | None], list[str], list[int]]:
-        """All frames of the grid, equal ones once.
+        """All frames of the page's grid, equal ones once.
 
         Returns the data addresses of the distinct pictures (None for the first, which the page's `<img>`
         has), and for each grid cell (last parameter fastest) its words and the number of its picture.
@@ -244,7 +256,7 @@ class Explorer:
         images: list[str | None] = [None]
         alts, frame = [], []
         weight = len(plotting.data_uri(still, "image/png"))
-        cells = list(itertools.product(*self.parameters.values()))
+        cells = list(itertools.product(*self.page.values()))
         for done, cell in enumerate(cells, start=1):
             values = dict(zip(self.parameters, cell, strict=True))
             picture, alt = (still, still_alt) if values == self.start else self._frame(values)[:2]
@@ -255,7 +267,7 @@ class Explorer:
                         f"the first one {_size(still)}; draw all frames with one figure size"
                     )
                 seen[picture] = len(images)
-                images.append(plotting.data_uri(picture, "image/png"))
+                images.append(plotting.data_uri(_webp(picture), "image/webp"))
                 weight += len(images[-1])
             if weight > self.budget:
                 raise ExplorerError(
@@ -296,6 +308,11 @@ class Explorer:
         return bundle, plotting.figure_metadata("explorer", self.name, self.caption, self.source)
 
 
+def _plain(values: Iterable[Any]) -> list[Any]:
+    """NumPy scalars as Python numbers, so that they print and compare as numbers."""
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
 def _categorical(values: Sequence[Any]) -> bool:
     return any(isinstance(value, str | bool) for value in values)
 
@@ -314,6 +331,14 @@ def _quantise(pixels: np.ndarray) -> bytes:
     )
     buffer = io.BytesIO()
     small.save(buffer, format="png")  # optimize=True saves 4 % of the bytes and doubles the time
+    return buffer.getvalue()
+
+
+def _webp(png: bytes) -> bytes:
+    """The same pixels in two thirds of the bytes (a still remains PNG, which every viewer knows)."""
+    buffer = io.BytesIO()
+    # a higher method takes longer and saves next to nothing
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "webp", lossless=True, quality=50, method=2)
     return buffer.getvalue()
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 from scipy.integrate import quad, solve_ivp
+from scipy.special import softmax
 
 from learndyn.scan_snap import attention_ode, decoder, flow, one_common_token, symmetric, symmetric_batch
 from learndyn.scan_snap.classes import Classes, decorrelation, random_classes, symmetric_classes
@@ -434,14 +435,19 @@ def lemma4_symmetric(
 
 
 def explorer_curves(
-    overlap: float,
+    attention_rate: float,
+    rate_ratio: float,
     classes: int,
     vocabulary: int,
-    rate_ratio: float,
-    attention_rate: float,
+    overlap: float,
     times: Float[np.ndarray, "time"],
 ) -> xr.Dataset:
-    """−z of the common token on four rungs ``[rung, time]``; one query, one common token, `PROFILE`."""
+    """Four rungs for one query, one common token and the distinct tokens of `PROFILE`.
+
+    Returns:
+        ``common`` ``[rung, time]``: −z of the common token; ``uniform`` ``[support]``: c of one class at the
+        start, ``attention_weights`` ``[update, time, support]``: under the gradient flow and under Lemma 4.
+    """
     weight = float(symmetric.common_weight(overlap, PROFILE))
     setting = {"classes": classes, "vocabulary": vocabulary, "next_per_query": classes}
     setting |= {"common": (weight,), "distinct": PROFILE}
@@ -449,17 +455,24 @@ def explorer_curves(
     plain, other = (
         symmetric.parameter_sets(**setting, **rates, update=update) for update in ("gradient", "decorrelated")
     )
+    flow_solution, lemma4 = symmetric.solve(plain, times), lemma4_symmetric(plain, times)
     integral = one_common_token.gamma_integral(times, vocabulary, *rates.values(), classes)
     constant = one_common_token.constant_from_overlap(classes, overlap)
     curves = {
-        "gradient flow": -symmetric.solve(plain, times)["attention"].values[:, 0],
+        "gradient flow": -flow_solution["attention"].values[:, 0],
         "decorrelated flow": -symmetric.solve(other, times)["attention"].values[:, 0],
-        "Lemma 4": -lemma4_symmetric(plain, times)[:, 0],
+        "Lemma 4": -lemma4[:, 0],
         "Theorem 4": one_common_token.growth(integral, constant),
     }
+    uniform = np.concatenate([plain.common[0], plain.distinct[0]])
+    weights = [flow_solution["attention_weights"].values, softmax(np.log(uniform) + lemma4, axis=1)]
     data = xr.Dataset(
-        {"common": (("rung", "time"), np.stack(list(curves.values())))},
-        coords={"rung": list(curves), "time": times},
+        {
+            "common": (("rung", "time"), np.stack(list(curves.values()))),
+            "attention_weights": (("update", "time", "support"), np.stack(weights)),
+            "uniform": ("support", uniform),
+        },
+        coords={"rung": list(curves), "update": ["gradient flow", "Lemma 4"], "time": times},
     )
     peak = float(decoder.peak(vocabulary, rates["decoder_rate"], classes).time)
     return data.assign_attrs(peak=peak, overlap=overlap, limit=1 / classes)

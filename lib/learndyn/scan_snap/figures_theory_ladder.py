@@ -292,33 +292,65 @@ def ladder(pair: tuple[xr.Dataset, xr.Dataset], *, log: bool) -> Figure:
     return fig
 
 
-def explorer_frame(curves: xr.Dataset, time: float | None = None) -> Figure:
-    """The theory curves beside the true flow, all parameters given; axes are the same in all frames."""
+#: Words beside the explorer's sliders.
+EXPLORER_LABELS = {
+    "attention_rate": "$\\eta_Z$",
+    "rate_ratio": "$\\nu=\\eta_Y/\\eta_Z$",
+    "classes": "next tokens $K$",
+    "vocabulary": "vocabulary $M$",
+    "overlap": "overlap $\\rho$",
+    "time": "time $t$ of the line",
+}
+
+
+def explorer_frame(curves: xr.Dataset, time: float) -> Figure:
+    """The theory curves beside the true flow, and attention at one time; axes are the same in all frames."""
     # Drawn a hundred times: the layout is fixed, and no text is mathematics, which costs most of a drawing.
-    fig = plt.figure(figsize=(6.0, 4.0), layout="none")
-    ax = fig.add_axes((0.135, 0.14, 0.84, 0.75))
-    rungs = (THEOREM4, LEMMA4, DECORRELATED, FLOW)
-    for place, rung in enumerate(rungs):
-        ax.plot(curves["time"], curves["common"].sel(rung=rung), **STYLES[rung], zorder=2 + place)
-        height = 0.28 - 0.075 * place
-        ax.plot([0.62, 0.69], [height, height], transform=ax.transAxes, **STYLES[rung])
-        ax.text(0.71, height, SHORT.get(rung, rung), transform=ax.transAxes, va="center", fontsize=11)
-    peak = curves.attrs["peak"]
-    ax.axvline(peak, **DOTTED)
-    ax.annotate("t*", (peak, 2e-8), color=MUTED, xytext=(3, 0), textcoords="offset points", style="italic")
-    at = curves.sel(time=curves["time"][-1] if time is None else time, method="nearest")
-    if time is not None:
-        ax.axvline(float(at["time"]), color=INK, lw=1)
-    words = {"xlabel": "time t (steps of batch size 1)", "ylabel": "fall of the common token, −z"}
-    ax.set(xscale="log", yscale="log", xlim=(0.1, float(curves["time"][-1])), ylim=(1e-8, 10), **words)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(lambda value, _: _power(value))
-    ax.minorticks_off()
-    factor = float(at["common"].sel(rung=LEMMA4) / at["common"].sel(rung=FLOW))
-    side = "<" if curves.attrs["overlap"] < curves.attrs["limit"] else ">"
-    ax.text(0.03, 0.95, f"ρ {side} 1/K", transform=ax.transAxes, va="top")
-    ax.set_title(f"Lemma 4 / flow = {factor:.2g} at t = {_power(float(at['time']))}")
+    fig = Figure(figsize=(4.8, 4.5), layout="none")
+    upper, lower = fig.add_axes((0.14, 0.46, 0.83, 0.41)), fig.add_axes((0.14, 0.075, 0.83, 0.255))
+    at = curves.sel(time=time, method="nearest")
+    _explorer_curves(upper, curves, at)
+    _explorer_weights(lower, at)
     return fig
+
+
+def _explorer_curves(ax: Axes, curves: xr.Dataset, at: xr.Dataset) -> None:
+    """−z of the common token on four rungs, and the moment that is looked at."""
+    names = {THEOREM4: 0.75, LEMMA4: 0.485, DECORRELATED: 0.17, FLOW: 0.0}
+    for place, (rung, left) in enumerate(names.items()):
+        ax.plot(curves["time"], curves["common"].sel(rung=rung), **STYLES[rung], zorder=2 + place)
+        ax.plot([left, left + 0.05], [1.055, 1.055], transform=ax.transAxes, clip_on=False, **STYLES[rung])
+        word = SHORT.get(rung, rung).removeprefix("gradient ")
+        ax.text(left + 0.065, 1.05, word, transform=ax.transAxes, va="center", fontsize=10.5)
+    peak, now = curves.attrs["peak"], float(at["time"])
+    ax.axvline(peak, **DOTTED)
+    ax.annotate("t*", (peak, 2e-6), (3, 0), textcoords="offset points", color=MUTED, style="italic")
+    ax.axvline(now, color=INK, lw=1)
+    for rung in (LEMMA4, FLOW):
+        ax.plot(now, at["common"].sel(rung=rung), "o", color=STYLES[rung]["color"], ms=6, zorder=9)
+    ax.set(xscale="log", yscale="log", xlim=(0.1, float(curves["time"][-1])), ylim=(1e-6, 10))
+    ax.minorticks_off()
+    for set_ticks, powers in ((ax.set_xticks, (0, 2, 4)), (ax.set_yticks, (-6, -3, 0))):
+        set_ticks([10.0**power for power in powers], [_power(10.0**power) for power in powers])
+    ax.set_xlabel("time t (steps of batch size 1)")
+    ax.set_ylabel("fall of common token, −z", fontsize=11)
+    side = "<" if curves.attrs["overlap"] < curves.attrs["limit"] else ">"
+    ax.text(1, 1.12, f"ρ {side} 1/K", transform=ax.transAxes, ha="right")
+    factor = float(at["common"].sel(rung=LEMMA4) / at["common"].sel(rung=FLOW))
+    ax.set_title(f"Lemma 4: {_times(factor)} times the flow", y=1.1)
+
+
+def _explorer_weights(ax: Axes, at: xr.Dataset) -> None:
+    """Attention weights of one class's tokens at that moment, under the flow and under Lemma 4."""
+    places = np.arange(at.sizes["support"])
+    for rung, shift in ((FLOW, -0.2), (LEMMA4, 0.2)):
+        heights = at["attention_weights"].sel(update=rung)
+        ax.bar(places + shift, heights, 0.36, color=STYLES[rung]["color"], lw=0)
+    ax.hlines(at["uniform"], places - 0.44, places + 0.44, color=MUTED, lw=1.6)
+    ax.set(ylim=(0, 1), xlim=(-0.6, places[-1] + 0.6), ylabel="attention")
+    ax.set_xticks(places, ["common", "frequent", "middle", "rare"])
+    ax.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+    ax.text(2, 0.96, "distinct tokens", ha="center", va="top", color=MUTED)
 
 
 def _power(value: float) -> str:

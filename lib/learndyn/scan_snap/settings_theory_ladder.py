@@ -16,22 +16,22 @@ from learndyn.scan_snap.symmetric import from_task
 from learndyn.scan_snap.symmetric_equations import Parameters, Update
 from learndyn.scan_snap.task import SYN_SMALL, TaskConfig
 
-#: The live explorer: all of its quantities, and where it starts.
-LIVE_GRID: dict[str, list[float | int]] = {
-    "attention_rate": [0.05, 0.2, 0.5, 1.0, 3.0],
-    "rate_ratio": [0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
-    "classes": [2, 5, 10, 20],
-    "vocabulary": [100, 300, 1000, 10_000, 100_000],
-    "overlap": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.722, 0.9],
-    "time": [10.0, 100.0, 1000.0, 10_000.0],
+#: The explorer in a live kernel, and where it starts. A page has some of these values only.
+LIVE_GRID: dict[str, tuple[float | int, ...]] = {
+    "attention_rate": (0.005, 0.05, 0.5, 1.0, 5.0),
+    "rate_ratio": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+    "classes": (2, 5, 10),
+    "vocabulary": (34, 100, 1000, 10_000, 100_000),
+    "overlap": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.722, 0.9),
+    "time": (10.0, 100.0, 1000.0, 10_000.0, 100_000.0),
 }
-LIVE_START: dict[str, float | int] = {
+EXPLORER_START: dict[str, float | int] = {
     "attention_rate": 0.5,
-    "rate_ratio": 10.0,
+    "rate_ratio": 1.0,
     "classes": 10,
     "vocabulary": 1000,
-    "overlap": 0.03,
-    "time": 1000.0,
+    "overlap": 0.1,
+    "time": 10_000.0,
 }
 
 Overlap = Annotated[float, Field(gt=0, lt=1)]
@@ -88,9 +88,12 @@ class TheoryLadder(Config):
     experiment_steps: PositiveInt = 100
     experiment_seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = tuple(range(1, 11))
     fate_seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = tuple(range(12))
-    explorer_ratios: tuple[PositiveFloat, ...] = (1.0, 10.0, 100.0)
-    explorer_overlaps: tuple[Overlap, ...] = (0.01, 0.1, 0.7)
-    explorer_sizes: tuple[tuple[Count, Count], ...] = ((2, 34), (10, 1000))
+    explorer_attention_rates: tuple[PositiveFloat, ...] = (0.005, 0.5)
+    explorer_ratios: tuple[PositiveFloat, ...] = (1.0, 100.0)
+    explorer_classes: tuple[Count, ...] = (2, 10)
+    explorer_vocabularies: tuple[Count, ...] = (34, 1000)
+    explorer_overlaps: tuple[Overlap, ...] = (0.003, 0.1, 0.722)
+    explorer_times: tuple[PositiveFloat, ...] = (100.0, 10_000.0)
     device: Device = "cpu"
     progress: bool = True
 
@@ -98,11 +101,28 @@ class TheoryLadder(Config):
     def _what_is_trained_can_be(self) -> TheoryLadder:
         for length in self.lengths:
             self.theorem_task(length)
-        for classes, vocabulary in self.explorer_sizes:  # one common token, and a profile of three
-            symmetric_classes(classes, vocabulary, classes, (1.0,), (1.0,) * 3)
+        for name, values in self.explorer_frames.items():
+            if not {EXPLORER_START[name]} <= set(values) <= set(LIVE_GRID[name]):
+                allowed = ", ".join(f"{value:g}" for value in LIVE_GRID[name])
+                raise ValueError(
+                    f"the explorer's page has {EXPLORER_START[name]:g} and others of {allowed} as {name}, "
+                    f"not {', '.join(f'{value:g}' for value in values)}"
+                )
         if self.theorem_steps < 1:
             raise ValueError(f"horizon = {self.horizon:g} is less than one iteration; give 1/(1 − momentum)")
         return self
+
+    @property
+    def explorer_frames(self) -> dict[str, tuple[float, ...]]:
+        """The values that the explorer has on a page."""
+        return {
+            "attention_rate": self.explorer_attention_rates,
+            "rate_ratio": self.explorer_ratios,
+            "classes": self.explorer_classes,
+            "vocabulary": self.explorer_vocabularies,
+            "overlap": self.explorer_overlaps,
+            "time": self.explorer_times,
+        }
 
     @property
     def attention_rates(self) -> tuple[float, ...]:

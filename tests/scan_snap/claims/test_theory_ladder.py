@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import claim_checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -383,20 +382,42 @@ def test_fates_counts_every_token_once() -> None:
 
 def test_explorer_curves_are_the_solvers() -> None:
     times = np.geomspace(0.1, 100, 4)
-    found = steps.explorer_curves(1 / 36, 10, 1000, 1.0, 0.5, times)
-    settings = TheoryLadder()
-    wanted = attention_ode.solve(settings.theorem_classes(), times, decoder_rate=0.5, attention_rate=0.5)
-    lemma = found["common"].sel(rung="Lemma 4")
-    np.testing.assert_allclose(lemma, -wanted["attention"][:, 0, 0], atol=1e-6)
+    found = steps.explorer_curves(0.5, 1.0, 10, 1000, 1 / 36, times)
+    classes, rates = TheoryLadder().theorem_classes(), {"decoder_rate": 0.5, "attention_rate": 0.5}
+    wanted = attention_ode.solve(classes, times, **rates)["attention"]
+    np.testing.assert_allclose(found["common"].sel(rung="Lemma 4"), -wanted[:, 0, 0], atol=1e-6)
+    used = classes.probabilities[0] > 0
+    for name, solve in (("Lemma 4", attention_ode.solve), ("gradient flow", flow.solve)):
+        full = classes.attention_weights(solve(classes, times, **rates)["attention"].values)[:, 0, used]
+        np.testing.assert_allclose(found["attention_weights"].sel(update=name), full, atol=1e-6)
+    np.testing.assert_allclose(found["uniform"], classes.probabilities[0, used])
     assert found.attrs["peak"] == pytest.approx(float(decoder.peak(1000, 0.5, 10).time))
     moved = 2 * float(found["common"].sel(rung="gradient flow")[-1])
     best, factor, count = experiments.closest({("a",): found, ("b",): 10 * found}, moved=moved)
     ends = found["common"]
     assert (best, count) == (("b",), 1)
     assert factor == pytest.approx(float((ends.max("rung") / ends.min("rung")).max()))
+
+
+def test_the_attention_rate_is_a_unit_of_time_on_all_rungs_of_the_explorer() -> None:
+    times = np.geomspace(0.1, 1000, 6)
+    one, other = (steps.explorer_curves(rate, 3.0, 5, 200, 0.1, 0.5 / rate * times) for rate in (0.5, 0.005))
+    for name in ("common", "attention_weights"):
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-5, atol=1e-9)
+    assert other.attrs["peak"] == pytest.approx(100 * one.attrs["peak"])
+
+
+def test_the_explorer_draws_the_attention_at_its_time() -> None:
+    found = steps.explorer_curves(0.5, 1.0, 10, 1000, 0.1, np.geomspace(0.1, 1e4, 6))
     figure = figures.explorer_frame(found, 10.0)
-    assert "at t = 10¹" in figure.axes[0].get_title()
-    plt.close(figure)
+    upper, lower = figure.axes
+    at = found.isel(time=2)
+    factor = float(at["common"].sel(rung="Lemma 4") / at["common"].sel(rung="gradient flow"))
+    assert upper.get_title() == f"Lemma 4: {factor:.0f} times the flow"
+    heights = [patch.get_height() for patch in lower.patches]
+    np.testing.assert_allclose(heights, at["attention_weights"].values.ravel())
+    later = figures.explorer_frame(found, 1e4).axes[1].patches
+    assert heights != [patch.get_height() for patch in later]
 
 
 def test_tables_hold_both_ratios() -> None:
