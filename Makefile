@@ -1,6 +1,6 @@
 # The book, from a fresh clone: needs Python >= 3.11, make and a package index; everything else goes into .venv.
 #   make book      execute what changed, build the site, print its address and the claims   (PROFILE=paper, smoke)
-#   make test      all tests but those that take minutes; make test-full runs these too
+#   make test      all tests but those that take minutes; make test-full runs these too, and on new random examples
 #   make lab       JupyterLab on the notebooks;  make serve: the built site on this machine
 # A machine without GPU can take the small CPU build of torch:
 #   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -26,7 +26,7 @@ test: $(READY)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not full and not slurm"
 
 test-full: $(READY)
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q --hypothesis-profile=explore
 
 lint: $(READY)
 	@$(BIN)/ruff check .
