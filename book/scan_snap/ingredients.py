@@ -233,8 +233,8 @@ show(
 # \end{aligned}
 # $$ (eq-scan-ingredients-wright)
 #
-# In words: linear in $t$ while $x<\ln M$, logarithmic afterwards. In code (`classes` is 1 so far) it takes some care, as
-# $A-\omega$ is a difference of nearly equal numbers both early and late:
+# In words: linear in $t$ while $x<\ln M$, logarithmic afterwards. In code it takes some care, as $A-\omega$ is a difference of
+# nearly equal numbers both early and late (`arrays` makes arrays of floats, NumPy's or torch's; `classes` is 1 so far):
 
 # %% tags=["remove-input"]
 source(decoder.x, decoder.by_wright_omega)

@@ -56,7 +56,6 @@ from learndyn.scan_snap import measures, published
 from learndyn.scan_snap import statistics_training as statistics
 from learndyn.scan_snap.claims import training as claims
 from learndyn.scan_snap.settings_training import ADAM_PANELS, SGD_PANELS, Training
-from learndyn.scan_snap.step import CountStep
 
 use_style()
 settings = Training.from_notebook(globals())
@@ -326,11 +325,11 @@ Markdown(
 # \end{aligned}
 # $$ (eq-scan-training-family)
 #
-# with 0 the most frequent token: $\chi_0=1$ is the start, and $\chi_0\to\infty$ would be winner-take-all. With `relative` for
-# $P_l/P_0$:
+# with 0 the most frequent token: $\chi_0=1$ is the start, and $\chi_0\to\infty$ would be winner-take-all. The
+# conserved number and the family that follows from it, with `relative` for $P_l/P_0$:
 
 # %% tags=["remove-input"]
-source(measures.family_curve)
+source(measures.invariant, measures.family_curve)
 
 # %% [markdown]
 # Frequency bias in one picture: lines are {eq}`eq-scan-training-family`, with nothing fitted; dots are all runs, seeds, classes
@@ -383,12 +382,6 @@ Markdown(
 # - *Residual.* The query's one-hot vector, of length 1, is added to the average. If the query has one next token, the decoder
 #   needs nothing else. If it has two ($r=2$), the contextual tokens have to decide, through a small part of a normalised
 #   vector; concentrating enlarges that part.
-#
-# This is the gradient with which this page trains, for all runs and samples at once (`c` is $X^\top b$). Both switches are a
-# line or two. Normalisation has its effect in two places: in the length of the decoder's input, and in the projection.
-
-# %% tags=["remove-input"]
-source(CountStep.__call__)
 
 # %%
 variants = experiment.ablations(settings)

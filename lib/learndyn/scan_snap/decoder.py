@@ -76,7 +76,8 @@ def x(time: Number, vocabulary: Number, decoder_rate: Number, classes: Number = 
     xp, (t, M, rate, K) = arrays(time, vocabulary, decoder_rate, classes)
     # A without its constant: exact at small times
     scaled = M * rate * t / (K * (M - 1))
-    return by_wright_omega(scaled, M - 1) if xp is np else _by_newton(scaled, M - 1)
+    solve = by_wright_omega if xp is np else _by_newton
+    return solve(scaled, M - 1)
 
 
 def by_wright_omega(scaled: Any, others: Any) -> Any:
@@ -86,8 +87,8 @@ def by_wright_omega(scaled: Any, others: Any) -> Any:
     # A − ω loses all digits at late times, where x = ln(M−1) + ln ω is exact
     late = np.log(others) + np.log(omega)
     start = np.where(omega > 1, late, A - omega)
-    # at early times too: x(0) is exactly 0, and a step of Newton's method
-    # finds the digits
+    # and many at early times, where x(0) is exactly 0 and
+    # a step of Newton's method finds the others
     return _newton(np, np.clip(start, 0, scaled), scaled, others, steps=1)
 
 
@@ -181,7 +182,8 @@ def peak(vocabulary: Number, decoder_rate: Number, classes: Number = 1) -> Peak:
     """The largest γ, which this book takes as the transition: x* = 1 + W((M−1)/e), W of Lambert (derived)."""
     _, (M, rate, K) = arrays(*map(_numpy, (vocabulary, decoder_rate, classes)))
     top = 1 + lambertw((M - 1) / np.e).real
-    return Peak(top, time_at(top, M, rate, K), (M - 1) / M * top * doubt(top, M))
+    height = (M - 1) / M * top * doubt(top, M)
+    return Peak(top, time_at(top, M, rate, K), height)
 
 
 def omega1(vocabulary: Number) -> Any:

@@ -85,7 +85,8 @@ def summary(task: TaskConfig, attention: xr.DataArray) -> xr.Dataset:
 
 
 def family_curve(
-    relative: Float[np.ndarray, "distinct"], chi0: Float[np.ndarray, "*batch"] | float
+    relative: Float[np.ndarray, "distinct"],
+    chi0: Float[np.ndarray, "*batch"] | float,
 ) -> Float[np.ndarray, "*batch distinct"]:
     """Shares of distinct tokens that the conservation law allows, one curve for each χ₀ (sum 1).
 
@@ -105,7 +106,8 @@ def family_curve(
 
 
 def invariant(
-    z: Float[np.ndarray, "*batch distinct"], probabilities: Float[np.ndarray, "*#batch distinct"]
+    z: Float[np.ndarray, "*batch distinct"],
+    probabilities: Float[np.ndarray, "*#batch distinct"],
 ) -> Float[np.ndarray, "*batch distinct"]:
     """(e^{−2 z_l} − 1) / P_l² of the distinct tokens of one class, from logits that started at zero.
 
@@ -131,7 +133,8 @@ def recall(
     """
     attention = softmax(_of_task(task, z), axis=-1)
     rows = task.query_of[:, None]
-    distinct = attention[..., rows, task.support_tokens[:, task.distinct_support]]
+    tokens = task.support_tokens[:, task.distinct_support]
+    distinct = attention[..., rows, tokens]
     found = distinct[..., None] >= thresholds
     return found.mean(axis=(-3, -2))
 
