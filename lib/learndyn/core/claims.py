@@ -40,7 +40,8 @@ class Verdict(StrEnum):
         return str(self)
 
 
-_CLASSES = {
+#: The class that gives a verdict on a page its colour and its sign.
+VERDICT_CLASSES = {
     Verdict.REPRODUCED: "verdict-reproduced",
     Verdict.SMALLER: "verdict-smaller",
     Verdict.NOT: "verdict-not",
@@ -273,7 +274,7 @@ def _row(record: Mapping[str, Any]) -> str:
         if name == "id":
             cells.append(f'<th scope="row">{escape(record[name])}</th>')
         elif name == "verdict":
-            cells.append(f'<td class="{_CLASSES[Verdict(record[name])]}">{text}</td>')
+            cells.append(f'<td class="{VERDICT_CLASSES[Verdict(record[name])]}">{text}</td>')
         else:
             cells.append(f"<td>{text}</td>")
     return f'<tr id="{escape(record["id"])}">{"".join(cells)}</tr>'

@@ -1,4 +1,4 @@
-"""The pages that a build fills from its executed notebooks: scoreboard, gallery and run times.
+"""The pages that a build fills from its executed notebooks: gallery and run times. See also `scoreboard`.
 
 In the checkout each of these pages holds, between two comment lines, a sentence that says the build fills it.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from nbformat import NotebookNode
 
-from learndyn.core import claims
 from learndyn.core.plotting import gather_figures
 from learndyn.pipeline.errors import PipelineError
 
@@ -51,77 +49,6 @@ def title(notebook: NotebookNode, name: str) -> str:
             if line.startswith("# "):
                 return line[2:].strip()
     return PurePosixPath(name).name
-
-
-def gather_claims(notebooks: Notebooks, profile: str) -> list[dict[str, Any]]:
-    """Return the records of all claims in the notebooks' tables, each with its profile and notebook."""
-    return [
-        {**record, "profile": profile, "notebook": f"book/{name}.py"}
-        for name, notebook in notebooks.items()
-        for record in claims.collect(notebook)
-    ]
-
-
-def scoreboard(
-    records: Sequence[Mapping[str, Any]], notebooks: Notebooks, chapters: Sequence[Chapter]
-) -> str:
-    """Return the scoreboard: how many claims have which verdict, then per chapter and notebook every claim.
-
-    Args:
-        records: the claims of all notebooks, see `gather_claims`.
-        notebooks: the notebooks.
-        chapters: what groups them.
-    """
-    by_notebook = {
-        name: [dict(row) for row in records if row["notebook"] == f"book/{name}.py"] for name in notebooks
-    }
-    parts, overview = [], []
-    for chapter in chapters:
-        names = [name for name in chapter.notebooks if by_notebook[name]]
-        rows = [row for name in names for row in by_notebook[name]]
-        if not rows:
-            continue
-        overview.append(_counts(f"**{chapter.title}**", rows))
-        overview += [
-            _counts(f"[{title(notebooks[name], name)}]({_target(name)})", by_notebook[name]) for name in names
-        ]
-        parts += [f"## [{chapter.title}]({chapter.page})", f"{claims.summary(rows)}."]
-        parts += [*_linked(rows, claims.Verdict.NOT), *_linked(rows, claims.Verdict.PENDING)]
-        for name in names:
-            parts.append(
-                f"({_target(name)})=\n### [{title(notebooks[name], name)}]({name}.ipynb)\n\n"
-                f"```{{raw}} html\n{claims.render_table(by_notebook[name])}\n```"
-            )
-    if not parts:
-        return "No notebook of this build holds a table of claims."
-    return "\n\n".join([_OVERVIEW + "\n".join(overview), *parts])
-
-
-_OVERVIEW = """\
-Claims by verdict: ✓ reproduced, ≈ reproduced at smaller scale, ✗ not reproduced, … needs paper profile.
-
-| | claims | ✓ | ≈ | ✗ | … |
-|---|---:|---:|---:|---:|---:|
-"""
-
-
-def _counts(words: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """A row of the overview."""
-    verdicts = [record["verdict"] for record in records]
-    counts = [verdicts.count(verdict) or "" for verdict in claims.Verdict]
-    return f"| {words} | {len(verdicts)} | {' | '.join(map(str, counts))} |"
-
-
-def _target(notebook: str) -> str:
-    """The label of a notebook's claims on the scoreboard."""
-    return f"claims-of-{notebook.replace('/', '-').replace('_', '-')}"
-
-
-def _linked(records: Sequence[Mapping[str, Any]], verdict: claims.Verdict) -> list[str]:
-    """A sentence that leads to each claim with this verdict, if there is one."""
-    names = [record["id"] for record in records if record["verdict"] == verdict]
-    links = ", ".join(f'<a href="#{name}"><code>{name}</code></a>' for name in names)
-    return [f"{verdict.capitalize()}: {links}."] if names else []
 
 
 def gallery(notebooks: Notebooks, chapters: Sequence[Chapter], pictures: Path) -> str:

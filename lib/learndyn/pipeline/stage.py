@@ -12,7 +12,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from learndyn.pipeline import pages
+from learndyn.pipeline import pages, scoreboard
 from learndyn.pipeline.errors import PipelineError
 from learndyn.pipeline.project import Project, github_address
 
@@ -45,8 +45,8 @@ def stage(project: Project) -> list[dict[str, Any]]:
             if cell.cell_type == "markdown":
                 cell.source = link_notebooks(project, f"book/{name}", cell.source)
         nbformat.write(staged, path)
-    claims, chapters = pages.gather_claims(notebooks, project.profile), _chapters(project, notebooks)
-    _fill(project, "scoreboard", pages.scoreboard(claims, notebooks, chapters))
+    claims, chapters = scoreboard.gather_claims(notebooks, project.profile), _chapters(project, notebooks)
+    _fill(project, "scoreboard", scoreboard.scoreboard(claims, notebooks, chapters))
     _fill(project, "gallery", pages.gallery(notebooks, chapters, folder / "book" / "gallery_pictures"))
     _fill(project, "run_times", pages.run_times(notebooks))
     return claims
