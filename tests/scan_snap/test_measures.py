@@ -174,6 +174,13 @@ def test_recall_of_uniform_attention_falls_at_one_over_the_vocabulary():
     np.testing.assert_array_equal(measures.recall(SYN_SMALL, np.zeros((2, 34)), thresholds), [1, 0])
 
 
+def test_recall_of_a_run_that_diverged_is_not_a_number():
+    z = np.zeros((2, 2, 34))
+    z[1] = np.nan
+    found = measures.recall(SYN_SMALL, z, np.array([0.99, 1.01]) / 34)
+    np.testing.assert_array_equal(found, [[1, 0], [np.nan, np.nan]])
+
+
 def test_logits_of_another_task_are_refused():
     with pytest.raises(SequenceError, match="1 queries and 34 tokens do not belong to a task with 2 queries"):
         measures.attention_weights(SYN_SMALL, np.zeros((1, 34)))

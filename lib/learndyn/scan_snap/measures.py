@@ -125,8 +125,8 @@ def recall(
     """Recall of distinct tokens when every token with an attention of at least the threshold is called one.
 
     Figures 11 and 12 of Tian et al. 2023: softmax of the query's row of Z over all M tokens; the fraction of
-    a class's distinct tokens at or above the threshold; mean over classes. (The definition is inferred from
-    the text; it reproduces the published axes.)
+    a class's distinct tokens at or above the threshold; mean over classes. NaN where logits are. (The
+    definition is inferred from the text; it reproduces the published axes.)
 
     Raises:
         SequenceError: if z has fewer queries or tokens than the task.
@@ -135,7 +135,8 @@ def recall(
     rows = task.query_of[:, None]
     tokens = task.support_tokens[:, task.distinct_support]
     distinct = attention[..., rows, tokens]
-    found = distinct[..., None] >= thresholds
+    # A comparison with NaN is false: a run that diverged would have the recall 0 of one that finds nothing.
+    found = np.where(np.isnan(distinct)[..., None], np.nan, distinct[..., None] >= thresholds)
     return found.mean(axis=(-3, -2))
 
 
