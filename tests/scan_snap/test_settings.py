@@ -14,6 +14,7 @@ from learndyn.scan_snap.task import SYN_SMALL, TaskConfig, syn_medium
         ({"task": -1}, r"task\[0\] = -1"),
         ({"tasks": ()}, r"tasks = \(\)"),
         ({"seed": (1, 2), "rate_ratio": (1, 2, 3)}, "seed has 2 values for 3 runs"),
+        ({"seed": (1, 2**63)}, r"seed\[1\] = 9223372036854775808: must be less than"),
         ({"attention_rate": 0.0}, r"attention_rate\[0\] = 0.0: must be greater than 0"),
         ({"rate_ratio": "ten"}, r"rate_ratio\[0\] = 'ten': must be a number"),
         ({"attention_rate": float("nan")}, "attention_rate"),

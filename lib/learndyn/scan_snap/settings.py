@@ -12,6 +12,8 @@ from learndyn.core.config import ConfigError, EnsembleConfig, OneOrMany
 from learndyn.scan_snap.task import SYN_SMALL, TaskConfig, syn_medium
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+#: As the whole numbers of a dataset have 64 bits with sign, and torch seeds its generators with no more.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class TrainConfig(EnsembleConfig):
@@ -40,7 +42,7 @@ class TrainConfig(EnsembleConfig):
 
     tasks: OneOrMany[TaskConfig] = Field(default=(SYN_SMALL,), min_length=1)
     task: OneOrMany[NonNegativeInt] = (0,)
-    seed: OneOrMany[NonNegativeInt] = (1,)
+    seed: OneOrMany[Seed] = (1,)
     attention_rate: OneOrMany[PositiveFloat] = (1.0,)
     rate_ratio: OneOrMany[PositiveFloat] = (1.0,)
     optimizer: Literal["sgd", "adam"] = "sgd"
