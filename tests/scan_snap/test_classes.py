@@ -132,6 +132,8 @@ GOOD = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]])
         (lambda: Classes(GOOD, np.array([0, 1]), np.array([0.5, 0.6])), "probabilities of the classes"),
         (lambda: Classes(GOOD[:0], np.array([], dtype=int)), "there must be a class at least"),
         (lambda: Classes(np.ones((2, 1)), np.array([0, 1])), "2 next tokens do not fit in a vocabulary of 1"),
+        (lambda: Classes(np.ones((1, 1)), np.array([0])), "a vocabulary of one token"),
+        (lambda: Classes(GOOD * (1 + 1e-8), np.array([0, 0])), "they sum to [1.00000001, 1.00000001]"),
         (lambda: symmetric_classes(4, 10, 2, [1.0], [1.0, 1.0, 1.0]), "10 tokens is smaller than the 13"),
         (
             lambda: symmetric_classes(4, 40, 3, [1.0], [1.0]),

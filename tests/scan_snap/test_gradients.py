@@ -128,7 +128,23 @@ def test_same_seed_same_sequences():
     assert not first.equals(length_error(classes, [32], 10, seed=2))
 
 
-@pytest.mark.parametrize("lengths", [[], [1, 32]])
-def test_sequences_too_short_are_refused(lengths):
-    with pytest.raises(SequenceError, match="at least 2"):
-        length_error(SYN_SMALL.to_classes(), lengths)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"lengths": []}, "at least 2"),
+        ({"lengths": [1, 32]}, "at least 2"),
+        ({"draws": 0}, "draws must be at least 1"),
+        ({"failure": 0.0}, "failure between 0 and 1"),
+        ({"failure": 1.5}, "failure between 0 and 1"),
+    ],
+)
+def test_sequences_that_cannot_be_drawn_are_refused(change, sentence):
+    with pytest.raises(SequenceError, match=sentence):
+        length_error(SYN_SMALL.to_classes(), **{"lengths": [32], "draws": 3} | change)
+
+
+def test_a_sequence_without_a_token_is_refused(sample):
+    counts = sample["counts"].clone()
+    counts[2] = 0
+    with pytest.raises(SequenceError, match="every sequence needs a contextual token"):
+        per_sample_gradients(counts, sample["decoder"], sample["attention"][:, QUERY], sample["next"])

@@ -29,8 +29,8 @@ class Classes:
         prior: P(n); all classes alike if not given.
 
     Raises:
-        SequenceError: no class at all, probabilities that are negative or do not sum to 1, or queries without
-            a class.
+        SequenceError: no class at all, a vocabulary of one token, classes without a query or a prior,
+            probabilities that are negative or do not sum to 1, or queries without a class.
     """
 
     probabilities: Float[np.ndarray, "next token"]
@@ -46,6 +46,13 @@ class Classes:
             raise SequenceError(
                 f"{self.classes} next tokens do not fit in a vocabulary of {self.vocabulary} tokens"
             )
+        if self.vocabulary == 1:
+            raise SequenceError("a vocabulary of one token leaves nothing to predict")
+        for name, values in (("query", self.query), ("prior", np.asarray(self.prior))):
+            if values.shape != (self.classes,):
+                raise SequenceError(
+                    f"{name} must have an entry for each of the {self.classes} classes, not shape {values.shape}"
+                )
         _check_distribution("the token probabilities of every class", self.probabilities)
         _check_distribution("the probabilities of the classes", np.asarray(self.prior))
         if not np.array_equal(np.unique(self.query), np.arange(self.queries)):
@@ -104,6 +111,9 @@ def decorrelation(overlaps: Float[np.ndarray, "*batch next next"]) -> Float[np.n
 
     The paper defines E' once with the opposite sign; all its later formulas need this one, whose eigenvalues
     are λ/(1+λ).
+
+    Raises:
+        numpy.linalg.LinAlgError: classes with linearly dependent attention, whose FᵀF has no inverse.
     """
     identity = np.eye(overlaps.shape[-1])
     # E is symmetric, so it commutes with the inverse and solving from the left gives the same product;
@@ -207,7 +217,7 @@ def _check_distribution(what: str, values: np.ndarray) -> None:
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise SequenceError(f"{what} must not be negative, infinite or NaN")
     if not np.allclose(values.sum(axis=-1), 1, rtol=0, atol=1e-9):
-        raise SequenceError(f"{what} must sum to 1; they sum to {np.round(values.sum(axis=-1), 6).tolist()}")
+        raise SequenceError(f"{what} must sum to 1; they sum to {values.sum(axis=-1).tolist()}")
 
 
 def _check_counts(classes: int, vocabulary: int, next_per_query: int, common: int, distinct: int) -> None:

@@ -40,7 +40,12 @@ def per_sample_gradients(
         decoder: Y, rows are contextual and columns predicted tokens.
         z: the attention logits of the query.
         next_token: the id of the next token n, the label.
+
+    Raises:
+        SequenceError: counts of a sequence without a token.
     """
+    if not bool((counts > 0).any(dim=-1).all()):
+        raise SequenceError("every sequence needs a contextual token; all counts of one are 0")
     weights = (z + torch.log(counts)).softmax(dim=-1)
     unit = weights / torch.linalg.vector_norm(weights, dim=-1, keepdim=True)
     alpha = torch.einsum("...l,...lp->...p", unit, decoder).softmax(dim=-1)
@@ -81,10 +86,15 @@ def length_error(
         √(ln(2/δ) / (2 (T − 1))).
 
     Raises:
-        SequenceError: a length below 2, which leaves no contextual token.
+        SequenceError: a length below 2, which leaves no contextual token, or that is no whole number; no
+            draws; a failure that is no probability between 0 and 1.
     """
-    if not lengths or min(lengths) < 2:
-        raise SequenceError(f"sequence lengths must be at least 2, not {list(lengths)}")
+    if len(lengths) == 0 or any(length < 2 or length != int(length) for length in lengths):
+        raise SequenceError(f"sequence lengths must be whole numbers, at least 2, not {list(lengths)}")
+    if draws < 1 or not 0 < failure < 1:
+        raise SequenceError(
+            f"draws must be at least 1 and failure between 0 and 1, not {draws} and {failure:g}"
+        )
     logits = np.zeros((classes.queries, classes.vocabulary)) if z is None else z.astype(np.float64)
     generator = np.random.default_rng(seed)
     shape = (len(lengths), classes.classes)
