@@ -60,13 +60,15 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 from learndyn.scan_snap import experiments_ladder_steps as steps
 from learndyn.scan_snap import experiments_theory_ladder as experiments
 from learndyn.scan_snap import figures_theory_ladder as figures
 from learndyn.scan_snap import settings_theory_ladder as experiment
-from learndyn.scan_snap import symmetric, symmetric_batch
+from learndyn.scan_snap import attention_ode, decoder, one_common_token, symmetric, symmetric_batch
 from learndyn.scan_snap.claims import theory_ladder as claims
+from learndyn.scan_snap.symmetric_equations import Equations
 from learndyn.scan_snap.task import SYN_SMALL, syn_medium
 from learndyn.scan_snap.training import train
 
@@ -141,7 +143,31 @@ frame_html(experiments.regimes(theory | {name: one.to_classes() for name, one in
 # $$ (eq-scan-theory_ladder-flow)
 #
 # If all classes look alike, each row of $Y$ holds at most three different values, and the flow reduces exactly to about twenty
-# numbers, whatever $K$ and $M$ (derived). That makes it cheap enough to be the ground truth of this page.
+# numbers, whatever $K$ and $M$ (derived). Let $x$ be a row's value on its own next token less that on a token that is never
+# predicted, $y$ the same less that on another class's next token (distinct tokens $d$ only; a common token $c$ argues for all classes
+# alike), $\alpha$ the probability of the right next token, $\alpha'$ of one of the $K-1$ others, $\alpha''$ of one of the $M-K$ that are
+# never right. Then, with $r$ classes to a query and $r_c=r$, $r_d=1$,
+#
+# $$
+# \begin{aligned}
+# \dot x_c&=\tfrac{\eta_Y}K\,f_c\,M\alpha'',\\
+# \dot x_d&=\tfrac{\eta_Y}K\,f_d\,(1-\alpha+\alpha''),\\
+# \dot y_d&=\tfrac{\eta_Y}K\,f_d\,(1-\alpha+\alpha'),\\
+# \dot z&=\tfrac{\eta_Z}K\,r_\cdot\,f\,(g-f\,f^\top g),\\
+# g_c&=(M-K)\,\alpha''x_c,\\
+# g_d&=(M-K)\,\alpha''x_d\\
+# &\quad+(K-1)\,\alpha'y_d .
+# \end{aligned}
+# $$ (eq-scan-theory_ladder-reduction)
+#
+# In code, `t` holds what a state makes: $f$ (`unit`), $\alpha'$ (`other`), $\alpha''$ (`never`), $g$ (`signal`) and $f^\top g$ (`drift`);
+# the rates are divided by $K$ already.
+
+# %% tags=["remove-input"]
+source(Equations.gradient_errors, Equations.velocity)
+
+# %% [markdown]
+# That is cheap enough to be the ground truth of this page.
 
 # %%
 gaps = steps.reduction_gaps()
@@ -201,7 +227,13 @@ show(
 # $$ (eq-scan-theory_ladder-signal)
 #
 # Here $h=h(t/K)$ is the growth of a decoder at frozen attention ([The model and its two ingredients](ingredients.py)); $\iota_n$ and
-# $\beta_{nk}$ are fixed numbers while attention is. The first part does nothing to $z$ (it is along $f_n$); the second pushes away from what classes share. At frozen attention this is
+# $\beta_{nk}$ are fixed numbers while attention is. They come from $F^\top F$ (`overlaps`) alone:
+
+# %% tags=["remove-input"]
+source(decoder.signal_coefficients)
+
+# %% [markdown]
+# The first part does nothing to $z$ (it is along $f_n$); the second pushes away from what classes share. At frozen attention this is
 # exact to all digits:
 
 # %%
@@ -283,7 +315,14 @@ frame_html(
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-lemma4)
 #
-# ($1/K$ belongs to our clock). It assumes two things: the decoder is what it would be if attention had always been what it is
+# ($1/K$ belongs to our clock). In code the strength $A_{nk}$ with which class $n$ is pushed away from class $k$ is a matrix of its own, so
+# that others can take the place of $\gamma E'$: Theorem 1's $\gamma\beta$ (`"exact"`), or the gradient's $x\alpha_{nk}$.
+
+# %% tags=["remove-input"]
+source(attention_ode.strengths, attention_ode.push)
+
+# %% [markdown]
+# Lemma 4 assumes two things: the decoder is what it would be if attention had always been what it is
 # now, and $\beta=E'$, which leaves out terms of order $1/M$. The first is fine while attention moves slowly, $\nu=\eta_Y/\eta_Z\gg1$; the second
 # does not get better with $\nu$. Look at the last two columns: as printed, Lemma 4 crosses the decorrelated flow near
 # $\nu=100$ and stays below it; with the $\beta$ of Theorem 1 it converges.
@@ -383,6 +422,9 @@ Markdown(
 # The paper prints $\frac14\ln(C_0+4\Gamma)$. That differs by $\frac14\ln C_0$, at all times; it solves the equation for $C_0=1$ only. With the value
 # that the classes here have, $C_0=1/((K-1)\rho_0^2)$, it starts far from 0. So the ledger at the end lists the printed form as *not
 # reproduced* and the corrected one as reproduced: an erratum in a constant, not a failure of the theorem.
+
+# %% tags=["remove-input"]
+source(one_common_token.gamma_integral, one_common_token.growth)
 
 # %%
 form = steps.closed_form(np.geomspace(0.1, 5000, 80))
@@ -587,6 +629,7 @@ def curves(*setting):
     return steps.explorer_curves(*setting, span)
 
 
+# %%
 explore(
     lambda time, **setting: figures.explorer_frame(curves(*setting.values()), time),
     experiment.LIVE_GRID,

@@ -54,12 +54,40 @@ def strengths(
     if force == "gradient":
         margin = decoder.x(time, vocabulary, decoder_rate, count)
         return decoder.gradient_coefficients(margin, overlaps, vocabulary)
-    beta = (
-        decorrelation(overlaps)
-        if force == "theorem"
-        else decoder.signal_coefficients(overlaps, vocabulary)[1]
-    )
-    return float(decoder.gamma(time, vocabulary, decoder_rate, count)) * beta * (1 - np.eye(count))
+    if force == "theorem":
+        beta = decorrelation(overlaps)
+    else:
+        _, beta = decoder.signal_coefficients(overlaps, vocabulary)
+    gamma = float(decoder.gamma(time, vocabulary, decoder_rate, count))
+    return gamma * beta * (1 - np.eye(count))
+
+
+def push(
+    layout: Layout,
+    z: Float[np.ndarray, "query contextual"],
+    time: float,
+    vocabulary: int,
+    decoder_rate: float,
+    force: Force = "theorem",
+) -> tuple[Float[np.ndarray, "query contextual"], Float[np.ndarray, "next"]]:
+    """Ż K/η_Z (Tian et al. 2023, Lemma 4), and ξ_n = Σ_k A_nk f_n·f_k, the push on distinct tokens over f².
+
+    Args:
+        layout: of the classes.
+        z: attention logits.
+        time: t, in steps of batch size 1.
+        vocabulary: M.
+        decoder_rate: η_Y.
+        force: which A, see `strengths`.
+    """
+    f = layout.unit(z)
+    unit = layout.dense(f)  # F, transposed
+    overlaps = unit @ unit.T
+    matrix = strengths(time, overlaps, vocabulary, decoder_rate, force)
+    xi = (matrix * overlaps).sum(axis=1)
+    # Σ_k A_nk f_k, on the tokens of class n
+    others = np.take_along_axis(matrix @ unit, layout.index, axis=1)
+    return layout.per_query(f * (f * xi[:, None] - others)), xi
 
 
 def solve(
@@ -106,13 +134,9 @@ def solve(
 
     def parts(time: float, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ż [query, contextual] and ξ [next]."""
-        f = layout.unit(state[:size].reshape(shape))
-        unit = layout.dense(f)
-        overlaps = unit @ unit.T
-        matrix = strengths(time, overlaps, classes.vocabulary, decoder_rate, force)
-        xi = (matrix * overlaps).sum(axis=1)
-        others = np.take_along_axis(matrix @ unit, layout.index, axis=1)
-        return per_class * layout.per_query(f * (f * xi[:, None] - others)), xi
+        z = state[:size].reshape(shape)
+        moved, xi = push(layout, z, time, classes.vocabulary, decoder_rate, force)
+        return per_class * moved, xi
 
     states, evaluations = integrate(
         lambda time, state: np.concatenate([part.ravel() for part in parts(time, state)]),

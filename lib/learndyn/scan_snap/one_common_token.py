@@ -32,11 +32,17 @@ def constant_from_overlap(classes: Number, overlap: Number) -> Any:
 
 
 def gamma_integral(
-    time: Number, vocabulary: Number, decoder_rate: Number, attention_rate: Number, classes: Number = 1
+    time: Number,
+    vocabulary: Number,
+    decoder_rate: Number,
+    attention_rate: Number,
+    classes: Number = 1,
 ) -> Any:
     """Γ(t) = η_Z ∫₀ᵗ γ = η_Z K (M−1)² h(t/K)² / (2 η_Y) (Tian et al. 2023, Theorem 4)."""
-    _, (t, M, rate, attention, K) = decoder.arrays(time, vocabulary, decoder_rate, attention_rate, classes)
-    return attention * K / (2 * rate) * ((M - 1) / M * decoder.x(t, M, rate, K)) ** 2
+    values = time, vocabulary, decoder_rate, attention_rate, classes
+    _, (t, M, rate, attention, K) = decoder.arrays(*values)
+    grown = (M - 1) / M * decoder.x(t, M, rate, K)  # (M−1) h
+    return attention * K / (2 * rate) * grown**2
 
 
 def growth(integral: Number, constant: Number = 1.0) -> Any:

@@ -170,26 +170,39 @@ class Equations(NamedTuple):
     def velocity(self, state: Any, terms: Terms | None = None) -> Any:
         """Time derivative of the state."""
         t = self.terms(state) if terms is None else terms
-        common, rate, K, M = self.common, self.decoder_rate, self.classes, self.vocabulary
-        elsewhere = (M - K) * t.never
-        wrong = (K - 1) * t.other + elsewhere
-        to_common, to_never, to_other = M * t.never, wrong + t.never, wrong + t.other
-        if self.decorrelated:
-            # (I + E)^{-1} with E_nk = f_n·f_k = overlap: the same for all pairs, tokens being common to all.
-            overlap = self.dot(t.counted[:common], t.unit[:common])
-            own = self.dot(t.counted[common:], t.unit[common:])  # 1 - overlap
-            shared = 1 / (1 + (K - 1) * overlap)
-            to_common = to_common * shared
-            to_never = (wrong - overlap * shared * elsewhere) / own + t.never * shared
-            to_other = to_other / own
-        distinct = t.unit[common:]
+        plain = not self.decorrelated
+        errors = self.gradient_errors if plain else self.decorrelated_errors
+        to_common, to_never, to_other = errors(t)
+        common, rate = self.common, self.decoder_rate
+        shared, distinct = t.unit[:common], t.unit[common:]
         return self.module.concatenate(
             (
-                t.unit[:common] * (rate * to_common),
+                shared * (rate * to_common),
                 distinct * (rate * to_never),
                 distinct * (rate * to_other),
                 self.attention_rate * t.unit * (t.signal - t.unit * t.drift),
             )
+        )
+
+    def gradient_errors(self, t: Terms) -> tuple[Any, Any, Any]:
+        """What x of common tokens, x and y of distinct ones grow by, over f η_Y/K: the gradient of Y."""
+        K, M = self.classes, self.vocabulary
+        wrong = (K - 1) * t.other + (M - K) * t.never
+        return M * t.never, wrong + t.never, wrong + t.other
+
+    def decorrelated_errors(self, t: Terms) -> tuple[Any, Any, Any]:
+        """The same for the update of Tian et al. 2023, Theorem 1."""
+        common, K, M = self.common, self.classes, self.vocabulary
+        # (I + E)^{-1} with E_nk = f_n·f_k = overlap: the same for all pairs, tokens being common to all.
+        overlap = self.dot(t.counted[:common], t.unit[:common])
+        own = self.dot(t.counted[common:], t.unit[common:])  # 1 - overlap
+        factor = 1 / (1 + (K - 1) * overlap)
+        elsewhere = (M - K) * t.never
+        wrong = (K - 1) * t.other + elsewhere
+        return (
+            M * t.never * factor,
+            (wrong - overlap * factor * elsewhere) / own + t.never * factor,
+            (wrong + t.other) / own,
         )
 
 
