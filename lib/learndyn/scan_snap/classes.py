@@ -51,7 +51,7 @@ class Classes:
         for name, values in (("query", self.query), ("prior", np.asarray(self.prior))):
             if values.shape != (self.classes,):
                 raise SequenceError(
-                    f"{name} must have an entry for each of the {self.classes} classes, not shape {values.shape}"
+                    f"{name} must have an entry for each of {self.classes} classes, not shape {values.shape}"
                 )
         _check_distribution("the token probabilities of every class", self.probabilities)
         _check_distribution("the probabilities of the classes", np.asarray(self.prior))
