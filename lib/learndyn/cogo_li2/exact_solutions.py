@@ -247,14 +247,14 @@ def solve(group: AbelianGroup, order_6: int | None = None) -> Solved:
     """Build orders 4 and 6 with the bias shared by all order-6 frequencies, for odd cyclic groups.
 
     ``order_6`` frequencies have order 6, by default the number of least norm
-    (:func:`learndyn.cogo_li2.norms.best_order6`). ``seconds`` is the time of building alone, without the
-    run over the table.
+    (:func:`learndyn.cogo_li2.norms.best_order6`). ``seconds`` is the processor's time for building alone,
+    without the run over the table: what else the machine does is no part of it.
     """
     characters = group.half().characters.tolist()
     number = int(norms.best_order6(len(characters), integer=True)) if order_6 is None else order_6
-    begin = time.perf_counter()
+    begin = time.process_time()
     spectrum = algebra.build(group, algebra.mixed(group, characters[:number]), host="all")
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     return Solved(spectrum, evaluate(group, spectrum), seconds, number)
 
 
