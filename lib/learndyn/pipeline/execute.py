@@ -11,6 +11,7 @@ import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import jupytext
@@ -21,6 +22,7 @@ from filelock import FileLock
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from learndyn.pipeline.errors import PipelineError
 from learndyn.pipeline.profiles import parameters
@@ -54,7 +56,7 @@ def execute(project: Project, notebook: str, *, log: Path, threads: int, cell_ti
     failure.unlink(missing_ok=True)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     # A notebook whose build was killed may still be running; it is waited for, so two never write one file.
-    with FileLock(f"{log}.lock"):
+    with FileLock(f"{log}.lock"), TemporaryDirectory(prefix="kernel-") as sockets:
         started = time.monotonic()
         try:
             executed = papermill.execute_notebook(
@@ -65,6 +67,7 @@ def execute(project: Project, notebook: str, *, log: Path, threads: int, cell_ti
                 progress_bar=False,
                 start_timeout=START_TIMEOUT_SECONDS,
                 execution_timeout=cell_timeout,
+                config=_reached_through(sockets),
             )
         except Exception as error:
             # Whatever stops a notebook (an error in a cell, a dead kernel, a timeout) is reported in one way.
@@ -78,6 +81,15 @@ def execute(project: Project, notebook: str, *, log: Path, threads: int, cell_ti
         _write(log, nbformat.writes(executed))
         _write(output, nbformat.writes(executed))
     return True
+
+
+def _reached_through(folder: str) -> Config:
+    """Settings of a kernel that is reached through files in a folder of its own.
+
+    Of TCP ports each kernel would be given five that are free just then, and of two kernels that start
+    together one now and then finds a port taken.
+    """
+    return Config(KernelManager={"transport": "ipc", "ip": f"{folder}/socket"})
 
 
 def _write(path: Path, text: str) -> None:
