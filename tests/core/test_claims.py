@@ -301,7 +301,7 @@ def execute(folder: Any, *sources: str) -> Any:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "in.ipynb")
     papermill.execute_notebook(
-        folder / "in.ipynb", folder / "out.ipynb", progress_bar=False, start_timeout=60
+        folder / "in.ipynb", folder / "out.ipynb", progress_bar=False, start_timeout=300
     )
     return json.loads((folder / "out.ipynb").read_text())
 
