@@ -196,7 +196,11 @@ def run_notebook(folder: Any, **parameters: Any) -> str:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "in.ipynb")
     done = papermill.execute_notebook(
-        folder / "in.ipynb", folder / "out.ipynb", parameters=parameters, progress_bar=False, start_timeout=300
+        folder / "in.ipynb",
+        folder / "out.ipynb",
+        parameters=parameters,
+        progress_bar=False,
+        start_timeout=300,
     )
     return done.cells[-1].outputs[0].text.strip()
 

@@ -277,9 +277,7 @@ def test_progress_leaves_nothing_in_an_executed_notebook(tmp_path, show):
         cells=[nbformat.v4.new_code_cell(NOTEBOOK.format(show=show))], metadata={"kernelspec": kernel}
     )
     nbformat.write(notebook, tmp_path / "in.ipynb")
-    done = papermill.execute_notebook(
-        str(tmp_path / "in.ipynb"), None, progress_bar=False, start_timeout=300
-    )
+    done = papermill.execute_notebook(str(tmp_path / "in.ipynb"), None, progress_bar=False, start_timeout=300)
     outputs = done.cells[0].outputs
     assert [o.text for o in outputs if o.output_type == "stream"] == ["done\n"]
     rest = [o for o in outputs if o.output_type != "stream"]
