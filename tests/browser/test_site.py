@@ -77,6 +77,7 @@ def test_page_fits_a_phone(visit, address, site, name):
     with visit(address(name), width=390) as visited:
         page = visited.page
         page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+        page.evaluate("document.fonts.ready.then(() => true)")  # another font may be wider
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         sidebar = page.locator(".bd-sidebar-primary nav").first
         assert not sidebar.is_visible()
