@@ -60,6 +60,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install -q -c constraints.txt --index-url "$(TORCH_INDEX)" torch
 	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[book,test]"
+# matplotlib lists this machine's fonts once; where that takes long, it would say so on the page of a notebook.
+	@$(BIN)/python -c "import matplotlib.font_manager"
 	@touch $@
 
 # Results of paper-scale runs (results/) are never removed.
