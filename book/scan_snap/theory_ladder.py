@@ -639,7 +639,8 @@ explore(
     start=experiment.EXPLORER_START,
     caption="Bars: flow and Lemma 4; grey: at the start. Raise the ratio: Lemma 4 (rust) and the decorrelated flow (green) become "
     "one. Lower $M$: the flow (indigo) rises, Lemma 4 hardly moves. Lower the overlap: theory comes down to the flow and below, and "
-    "attention stays where it is. Is there a corner in which all four agree and attention moves?",
+    "attention stays where it is. $\\eta_Z$ only rescales time: lower it a hundredfold, raise $t$ as much, and the bars are the same. "
+    "Is there a corner in which all four agree and attention moves?",
 )
 
 # %% tags=["hide-input"]
