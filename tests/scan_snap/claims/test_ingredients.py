@@ -43,6 +43,13 @@ def lengths(power: float = -0.5, size: float = 1.0, share: float = 0.4) -> xr.Da
     return xr.Dataset(data, coords={"length": length})
 
 
+def one_missing(name: str) -> xr.Dataset:
+    """Good lengths, of which one class has no number at one length."""
+    found = lengths()
+    found[name][1, 0] = np.nan
+    return found
+
+
 def curves(**changes: Any) -> claims.Curves:
     """Figure 8 with the recursion in the place of training, variables of both panels changed."""
     panels = []
@@ -159,8 +166,18 @@ SPOILED = {
         lambda: lemma1(sums=0.1),
         lambda: lemma1(attention=np.nan),
     ],
-    "scan.lemma2-rate": [lambda: lengths(-0.45), lambda: lengths(-1.0), lambda: lengths(size=np.nan)],
-    "scan.lemma2-bound": [lambda: lengths(share=1.1), lambda: lengths(share=np.nan)],
+    "scan.lemma2-rate": [
+        lambda: lengths(-0.45),
+        lambda: lengths(-1.0),
+        lambda: lengths(-0.497),
+        lambda: lengths(size=np.nan),
+        lambda: one_missing("attention_error"),
+    ],
+    "scan.lemma2-bound": [
+        lambda: lengths(share=1.1),
+        lambda: lengths(share=np.nan),
+        lambda: one_missing("frequency_error"),
+    ],
     "scan.lemma5": [
         lambda: curves(trained=lambda v: 1.001 * v),
         lambda: curves(trained=lambda v: v.shift(step=1, fill_value=0)),
@@ -170,22 +187,25 @@ SPOILED = {
     "scan.lemma7-gap": [
         lambda: gaps(high=2.5),
         lambda: gaps(low=0.1),
-        lambda: gaps(least=-0.01),
+        lambda: gaps(least=-1e-10),
         lambda: gaps(high=np.nan),
     ],
     "scan.fig8": [
         lambda: curves(trained=lambda v: v.shift(step=1, fill_value=0)),
         lambda: curves(h=lambda v: v + 1e-3 / 50),
+        lambda: curves(h=lambda v: v * np.nan),
         lambda: claims.Curves(*curves()[::-1]),
     ],
     "scan.frozen-loss": [lambda: losses(1.05), lambda: losses(late=0.98), lambda: losses(np.nan)],
     "scan.corollary1": [
         lambda: precisions(measured=1.01),
+        lambda: precisions(measured=1 + 1e-7),
         lambda: precisions(share=1.5),
         lambda: precisions(measured=np.nan),
     ],
     "scan.gamma": [
         lambda: signal(1.001),
+        lambda: signal(1 + 1e-7),
         lambda: signal(-1.0),
         lambda: signal(np.nan),
         lambda: signal(others=0.99),
@@ -197,13 +217,19 @@ SPOILED = {
         lambda: peaks().iloc[:2],
     ],
     "scan.gamma-asymptotes": [lambda: peaks(limit=1.05), lambda: peaks(limit=np.nan)],
-    "scan.scan": [lambda: flow(attention=lambda v: -v), lambda: flow(attention=still)],
+    "scan.scan": [
+        lambda: flow(attention=lambda v: -v),
+        lambda: flow(attention=still),
+        lambda: flow().isel(time=[0]),
+        lambda: flow().isel(time=slice(0, 50)),
+    ],
     "scan.frequency-bias": [
         lambda: flow(attention_weights=still),
         lambda: flow(attention_weights=backwards),
         lambda: flow(probability=lambda v: -v),
+        lambda: flow().isel(time=slice(0, 50)),
     ],
-    "scan.equal-ratio": [lambda: growth(spread=1e-4), lambda: growth(spread=np.nan)],
+    "scan.equal-ratio": [lambda: growth(spread=5e-9), lambda: growth(spread=np.nan)],
     "scan.equal-ratio-flow": [
         lambda: growth(equal=1.0),
         lambda: growth(fast=1.5),

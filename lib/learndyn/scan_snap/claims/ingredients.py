@@ -75,14 +75,15 @@ def length_exponent(errors: xr.Dataset) -> float:
 
 
 def _check_length_rate(errors: xr.Dataset) -> Outcome:
-    scaled = errors["attention_error"].mean("next").values * np.sqrt(errors["length"].values - 1)
+    mean = errors["attention_error"].mean("next", skipna=False)
+    scaled = mean.values * np.sqrt(errors["length"].values - 1)
     spread, exponent = float(scaled.max() / scaled.min() - 1), length_exponent(errors)
     text = f"error × √(T−1) constant within {100 * spread:.1f} %; power {number(exponent, 4)}"
-    return Outcome(text, spread <= 0.02 and abs(exponent + 0.5) <= 0.01)
+    return Outcome(text, spread <= 0.01 and abs(exponent + 0.5) <= 0.002)
 
 
 def _check_length_bound(errors: xr.Dataset) -> Outcome:
-    share = float((errors["frequency_error"].max("next") / errors["bound"]).max(skipna=False))
+    share = float((errors["frequency_error"] / errors["bound"]).max(skipna=False))
     return Outcome(f"{100 * share:.0f} % of the bound", share <= 1)
 
 
@@ -95,13 +96,13 @@ def _check_recursion(curves: Curves) -> Outcome:
         for curve in curves
     ]
     spreads = [float(curve["spread"].max(skipna=False)) for curve in curves]
-    return _at_most("M h* and the equality of the other logits", (*gaps, *spreads), 1e-10)
+    return _at_most("M h* and the equality of the other logits", (*gaps, *spreads), 1e-11)
 
 
 def _check_gap(gaps: pd.DataFrame) -> Outcome:
     largest = gaps.groupby(["vocabulary", "decoder_rate"])["gap"].max()
     low, high, least = largest.min(), largest.max(), float(gaps["gap"].min())
-    holds = bool(gaps["gap"].notna().all()) and least >= -1e-9 and low >= 0.18 and high <= 0.22
+    holds = bool(gaps["gap"].notna().all()) and least >= 0 and low >= 0.18 and high <= 0.22
     return Outcome(f"never below {number(least)}; at most {low:.3f}–{high:.3f} η_Y/M", holds)
 
 
@@ -109,9 +110,10 @@ def _check_ends(curves: Curves) -> Outcome:
     end = curves.left.sel(step=80)
     size = curves.left.attrs["vocabulary"]
     rows = {"trained": ENDS_DISCRETE, "h": ENDS_CONTINUOUS}
-    gap = max(float(np.abs(size * end[name].values - known).max()) for name, known in rows.items())
+    # np.max keeps a NaN, which Python's max may drop
+    gap = float(np.max([np.abs(size * end[name].values - known) for name, known in rows.items()]))
     text = "; ".join(" ".join(f"{value:.3f}" for value in size * end[name].values) for name in rows)
-    return Outcome(text, size == 50 and gap <= 6e-4)
+    return Outcome(text, size == 50 and gap <= 5e-4)
 
 
 def _check_frozen_loss(found: xr.Dataset) -> Outcome:
@@ -128,7 +130,7 @@ def _check_precision(table: pd.DataFrame) -> Outcome:
     share = table["time"] / table["order"]
     text = f"{share.max():.2f} of the stated order at ε = {table['precision'].iloc[0]:g}, "
     text += f"{share.min():.2f} at ε = {table['precision'].iloc[-1]:g}"
-    return Outcome(text, off <= 1e-4 and bool((share <= 1).all()))
+    return Outcome(text, off <= 1e-8 and bool((share <= 1).all()))
 
 
 # --- the signal ---
@@ -142,7 +144,7 @@ def signal_gaps(found: xr.Dataset) -> tuple[float, float]:
 
 
 def _check_signal(found: xr.Dataset) -> Outcome:
-    return _at_most("γ and γβ", signal_gaps(found), 1e-6)
+    return _at_most("γ and γβ", signal_gaps(found), 1e-8)
 
 
 def _check_peaks(table: pd.DataFrame) -> Outcome:
@@ -152,7 +154,7 @@ def _check_peaks(table: pd.DataFrame) -> Outcome:
     share = rows["peak"] / rows["lower"]
     text = ", ".join(f"{value:.2f}" for value in rows["peak"])
     text += f" K/η_Y, {share.min():.2f}–{share.max():.2f} of 2 K ln M/η_Y"
-    return Outcome(text, gap <= 0.0051 and bool(share.between(0.4, 0.45).all()))
+    return Outcome(text, gap <= 0.005 and bool(share.between(0.4, 0.45).all()))
 
 
 def _check_asymptotes(table: pd.DataFrame) -> Outcome:
@@ -172,6 +174,12 @@ def kinds(flow: xr.Dataset) -> dict[str, np.ndarray]:
     return {"common": weights[:, common], "distinct": weights[:, distinct[order]]}
 
 
+def _until(flow: xr.Dataset, last: float = 1000.0) -> bool:
+    """Whether the flow goes from the start to a multiple of t* (to rounding)."""
+    moments = flow["multiple"].values
+    return bool(moments[0] == 0 and moments[-1] >= last * (1 - 1e-9))
+
+
 def _check_scan(flow: xr.Dataset) -> Outcome:
     z = flow["attention"].transpose("time", "support").values
     common = (flow["kind"] == "common").values
@@ -179,7 +187,8 @@ def _check_scan(flow: xr.Dataset) -> Outcome:
     down, up = bool((steps[:, common] < 0).all()), bool((steps[:, ~common] > 0).all())
     mass = kinds(flow)["common"].sum(axis=1)
     text = f"common {'fall' if down else 'do not all fall'}, distinct {'rise' if up else 'do not all rise'}; "
-    return Outcome(text + f"attention on common tokens {mass[0]:.2f} → {mass[-1]:.2f}", down and up)
+    text += f"attention on common tokens {mass[0]:.2f} → {mass[-1]:.2f}"
+    return Outcome(text, _until(flow) and down and up)
 
 
 def _check_frequency(flow: xr.Dataset) -> Outcome:
@@ -189,7 +198,7 @@ def _check_frequency(flow: xr.Dataset) -> Outcome:
     extremes = distinct[:, -1] / distinct[:, 0]
     text = f"the most frequent over the rarest: {extremes[0]:.1f} → "
     text += f"{extremes[-1]:.1f}, at most {extremes.max():.1f}"
-    return Outcome(text, bool((growth > 1).all()))
+    return Outcome(text, _until(flow) and bool((growth > 1).all()))
 
 
 def ratio_spread(growth: xr.Dataset, dynamics: str) -> float:
@@ -204,7 +213,7 @@ def ratio_spread(growth: xr.Dataset, dynamics: str) -> float:
 def _check_equal_ratio(found: Growth) -> Outcome:
     lemma = found.equal.sel(dynamics="lemma4")
     gap = float(np.abs(lemma["growth"] / lemma["chi"] - 1).max(skipna=False))
-    return Outcome(f"within {number(gap)}, while r grows {float(lemma['chi'][-1]):.0f}-fold", gap <= 1e-8)
+    return Outcome(f"within {number(gap)}, while r grows {float(lemma['chi'][-1]):.0f}-fold", gap <= 1e-9)
 
 
 def _check_equal_ratio_flow(found: Growth) -> Outcome:
@@ -231,14 +240,14 @@ def _check_snap_speed(flow: xr.Dataset) -> Outcome:
     text = (
         f"fastest at {peak:.2f} t*; {100 * left:.2g} % of that at 100 t*{'' if single else '; several peaks'}"
     )
-    return Outcome(text, single and 1 / 3 <= peak <= 3 and left <= 0.05)
+    return Outcome(text, _until(flow, 100.0) and single and 1 / 3 <= peak <= 3 and left <= 0.05)
 
 
 def _check_snap_moved(flow: xr.Dataset) -> Outcome:
     before, after = moved(flow, 0.0, 10.0), moved(flow, 10.0, 100.0)
     text = f"{100 * before:.1f} % of the attention changes tokens until 10 t*, "
     text += f"{100 * after:.1f} % from there to 100 t*"
-    return Outcome(text, before > 0.05 and after <= before / 4)
+    return Outcome(text, _until(flow, 100.0) and before > 0.05 and after <= before / 4)
 
 
 CLAIMS = (
@@ -276,7 +285,7 @@ CLAIMS = (
         "Attention on a sequence tends to c_n with its length T",
         "error ∝ T^(−1/2)",
         _check_length_rate,
-        "error × √(T−1) constant within 2 %, fitted power within 0.01",
+        "error × √(T−1) constant within 1 %, fitted power within 0.002 (4000 draws scatter by 0.4 %, 0.0003)",
     ),
     Claim(
         "scan.lemma2-bound",
@@ -294,7 +303,7 @@ CLAIMS = (
         "A decoder trained on one class has logits (M−1) h* ζ_n, h* from one recursion",
         "equal",
         _check_recursion,
-        "M h* from training Y within 1e-10 at each step and rate of Figure 8; all other logits equal",
+        "M h* from training Y within 1e-11 at each step and rate of Figure 8; all other logits equal",
     ),
     Claim(
         "scan.lemma7-gap",
@@ -331,7 +340,7 @@ CLAIMS = (
         "Reaching ‖e_n − α_n‖ ≤ ε takes at most of the order of K/(ε η_Y) ln(M/ε) steps",
         "at most 1 times the order (no constant is given)",
         _check_precision,
-        "error of the integrated flow at our exact time is ε within 1e-4; exact time below the order",
+        "error of the integrated flow at our exact time is ε within 1e-8 of it; exact time below the order",
     ),
     Claim(
         "scan.gamma",
@@ -340,7 +349,7 @@ CLAIMS = (
         "Under the decorrelated update the signal that reaches attention is γ [ι_n f_n − Σ β_nk f_k]",
         "equal",
         _check_signal,
-        "γ and γβ read off the integrated Y at frozen attention, within 1e-6 (relative) at all times",
+        "γ and γβ read off the integrated Y at frozen attention, within 1e-8 (relative) at all times",
     ),
     Claim(
         "scan.gamma-peak",
@@ -385,7 +394,7 @@ CLAIMS = (
         "r = f_l²/f_l'² − 1 grows by the same factor χ_l = e^(2 z_l) for every other distinct token l'",
         "equal, if attention follows Lemma 4",
         _check_equal_ratio,
-        "growth within 1e-8 of χ_l for all tokens and times",
+        "growth within 1e-9 of χ_l (relative) for all tokens and times",
     ),
     Claim(
         "scan.equal-ratio-flow",
