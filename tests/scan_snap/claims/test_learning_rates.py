@@ -111,6 +111,7 @@ SPOILED = {
         lambda: cells(distinct_entropy=shifted(0.002, queries=3, attention_rate=1.0, rate_ratio=5.0)),
         lambda: cells(distinct_entropy_std=lambda v: v / np.sqrt(10)),
         lambda: cells(distinct_entropy=shifted(np.nan, queries=1, attention_rate=0.5, rate_ratio=1.0)),
+        lambda: cells(distinct_entropy_std=lambda v: v * np.nan),
         few_cells,
     ],
     "scan.fig6-fresh": [
@@ -127,15 +128,18 @@ SPOILED = {
     "scan.fig6-ratio": [
         lambda: cells(distinct_entropy=shifted(0.05, queries=5, rate_ratio=2.0)),
         lambda: cells(distinct_entropy=shifted(-0.2, queries=1, rate_ratio=2.0)),
+        lambda: cells(distinct_entropy=shifted(np.nan, queries=5, attention_rate=1.0, rate_ratio=10.0)),
         lambda: cells(distinct_entropy=lambda v: v.roll(rate_ratio=1)),
     ],
     "scan.fig6-bars": [
         lambda: cells(distinct_entropy_std=lambda v: v / np.sqrt(10)),
         lambda: cells(distinct_entropy_std=lambda v: v * np.sqrt(0.75)),
+        lambda: cells(distinct_entropy_std=shifted(np.nan, queries=5, attention_rate=1.0, rate_ratio=1.0)),
     ],
     "scan.fig6-spread": [
         lambda: cells(distinct_entropy_std=lambda v: v / np.sqrt(10)),
         lambda: cells(distinct_entropy_std=lambda v: v.roll(queries=1)),
+        lambda: cells(distinct_entropy_std=shifted(np.nan, queries=1, attention_rate=2.0, rate_ratio=5.0)),
     ],
     "scan.fig6-mean-field": [
         lambda: mean_field(momentum=0.0, steps=1000),
@@ -152,6 +156,7 @@ SPOILED = {
         lambda: spreads(none=0.1),
         lambda: spreads(last=0.1),
         lambda: spreads(none=np.nan),
+        lambda: spreads()._replace(none=shifted(np.nan, queries=1, attention_rate=1.0)(spreads().none)),
         level,
         lambda: claims.Spreads(*(one.isel(attention_rate=[0, 1]) for one in spreads())),
     ],
@@ -172,7 +177,7 @@ SPOILED = {
     ],
     "scan.recall-ends": [
         lambda: recalls(lambda r: r.roll(rate_ratio=1)),
-        lambda: recalls(lambda r: r + 0.02),
+        lambda: recalls(lambda r: r + 0.007),
     ],
     "scan.fig11-slope": [
         lambda: recalls(

@@ -43,7 +43,7 @@ class Limit(NamedTuple):
 
 
 def _whole(cells: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """The published cells, if these are all of them.
+    """The published cells, if these are all of them, each with a number.
 
     Raises:
         ValueError: otherwise.
@@ -52,6 +52,8 @@ def _whole(cells: xr.Dataset | xr.DataArray) -> xr.Dataset:
     entropy = cells if isinstance(cells, xr.DataArray) else cells.distinct_entropy
     if any(not np.array_equal(np.sort(entropy[name]), np.sort(paper[name])) for name in paper.dims):
         raise ValueError(f"Figure 6 has {paper.distinct_entropy.size} cells, not these {entropy.size}")
+    if not bool(entropy.notnull().all()):
+        raise ValueError(f"{int(entropy.isnull().sum())} of the {entropy.size} cells have no entropy")
     return paper
 
 
@@ -76,7 +78,8 @@ def gaps(cells: xr.Dataset) -> tuple[float, float]:
 
 def _check_digits(cells: xr.Dataset) -> Outcome:
     mean, std = gaps(cells)
-    return Outcome(f"means within {mean:.4f}, deviations within {std:.4f}", max(mean, std) <= 0.001)
+    holds = mean <= 0.001 and std <= 0.001  # Python's max may drop a NaN
+    return Outcome(f"means within {mean:.4f}, deviations within {std:.4f}", holds)
 
 
 def _check_fresh(cells: xr.Dataset) -> Outcome:
@@ -108,7 +111,7 @@ def _check_ratio(cells: xr.Dataset) -> Outcome:
 
 def _check_bars(cells: xr.Dataset) -> Outcome:
     paper = _whole(cells)
-    factor = float((paper.distinct_entropy_std / cells.distinct_entropy_std).median())
+    factor = float((paper.distinct_entropy_std / cells.distinct_entropy_std).median(skipna=False))
     ours = (
         f"published bars are {factor:.2f} × our standard deviation over seeds, "
         f"{factor * np.sqrt(cells.attrs['seeds']):.2f} × that of the mean"
@@ -120,7 +123,7 @@ def _check_spread(cells: xr.Dataset) -> Outcome:
     _whole(cells)
     one = cells.distinct_entropy_std.sel(queries=1)
     large = one.sel(attention_rate=one.attention_rate >= 2)
-    return Outcome(_range(large), float(large.min()) >= 0.065 and float(large.max()) <= 0.335)
+    return Outcome(_range(large), bool(((large >= 0.065) & (large <= 0.335)).all()))
 
 
 # --- the mean field ---
@@ -128,8 +131,7 @@ def _check_spread(cells: xr.Dataset) -> Outcome:
 
 def _check_mean_field(entropy: xr.DataArray) -> Outcome:
     found = correlations(entropy, _whole(entropy).distinct_entropy).sel(queries=[3, 5, 10])
-    holds = bool(((found.correlation - 0.945).round(3) <= 0.01).all())
-    holds &= bool(((found.correlation - 0.945).round(3) >= -0.01).all())
+    holds = bool(((found.correlation >= 0.935) & (found.correlation <= 0.955)).all())
     holds &= bool((found.bias >= 0.035).all() & (found.bias <= 0.055).all())
     return Outcome(f"correlation {_numbers(found.correlation)}, bias {_numbers(found.bias)}", holds)
 
@@ -156,7 +158,9 @@ def _check_length(limit: Limit) -> Outcome:
 def _check_momentum(spreads: Spreads) -> Outcome:
     if any(set(one.attention_rate.to_numpy()) != {0.5, 1.0, 2.0, 3.0} for one in spreads):
         raise ValueError("Figure 6 has attention rates 0.5, 1, 2 and 3")
-    with_, without = (one.max("attention_rate") - one.min("attention_rate") for one in spreads)
+    with_, without = (
+        one.max("attention_rate", skipna=False) - one.min("attention_rate", skipna=False) for one in spreads
+    )
     with_ = with_.sel({name: without[name] for name in without.dims})
     text = f"range {_range(with_, 3)} with momentum, {_range(without, 3)} without"
     return Outcome(text, bool(((with_ >= 5 * without) & (with_ > 0)).all()))
@@ -176,7 +180,7 @@ def _long(queries: int, best: float, runs: xr.Dataset) -> Outcome:
     entropy = runs.distinct_entropy.swap_dims(task="queries").sel(
         queries=queries, attention_rate=LONG_RATE, snapshot=1000
     )
-    mean = entropy.mean("seed")
+    mean = entropy.mean("seed", skipna=False)
     spread = published.figure6().distinct_entropy_std.sel(queries=queries, attention_rate=LONG_RATE)
     allowed = 3 * spread / np.sqrt(entropy.sizes["seed"]) + 0.01
     away = abs(mean.sel(rate_ratio=spread.rate_ratio) - np.array(LONG[queries]))
@@ -220,7 +224,7 @@ def _check_recall_ends(recalls: Mapping[int, xr.DataArray]) -> Outcome:
     ends = recalls[1].sel(attention_rate=0.5, threshold=[0.028, 0.038], rate_ratio=[1.0, 10.0])
     found = ends.transpose("rate_ratio", "threshold").to_numpy()
     text = "; ".join(f"{high:.3f} → {low:.3f}" for high, low in found)
-    return Outcome(text, np.abs(found - [[0.68, 0.36], [0.82, 0.20]]).max() <= 0.01)
+    return Outcome(text, np.abs(found - [[0.685, 0.355], [0.825, 0.205]]).max() <= 0.0051)
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -283,9 +287,9 @@ CLAIMS: tuple[Claim, ...] = (
         PAPER,
         "Figures 11, 12",
         "Recall at thresholds 0.028 → 0.038 for Q=1, η_Z=0.5: ratio 1; ratio 10",
-        "0.68 → 0.36; 0.82 → 0.20 (rerun of the authors' experiment)",
+        "0.685 → 0.355; 0.825 → 0.205 (rerun of the authors' experiment)",
         _check_recall_ends,
-        "each within 0.01",
+        "each within 0.005, one of the 200 tokens",
     ),
     Claim(
         "scan.fig11-slope",
