@@ -70,7 +70,7 @@ def shares(panels: xr.Dataset, setting: str) -> np.ndarray:
 
 def path_steps(speed: xr.DataArray) -> tuple[float, float]:
     """Steps by which half and nine tenths of the path of Z are behind it, mean over seeds."""
-    travelled = speed.sel(step=slice(0, 99)).cumsum("step")
+    travelled = speed.sel(step=slice(0, 99)).cumsum("step", skipna=False)
     share = (travelled / travelled.isel(step=-1)).transpose("seed", "step").values
     return tuple(float(np.mean((share >= part).argmax(axis=1))) for part in (0.5, 0.9))
 

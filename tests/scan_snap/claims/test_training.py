@@ -182,7 +182,7 @@ SPOILED = {
         lambda: good_panels().sel(seed=[1, 3]),
     ],
     "scan.fig4-attention": [
-        spoil("attention_maps", lambda v: _at(v, 2e-4, setting=claims.RIGHT, seed=2, snapshot=48)),
+        spoil("attention_maps", lambda v: _at(v, 2e-5, setting=claims.RIGHT, seed=2, snapshot=48)),
         spoil("attention_maps", lambda v: v.roll(contextual=1)),
         spoil("attention_maps", lambda v: v.isel(next=[1, 0]).assign_coords(next=v.next)),
         spoil("attention_maps", lambda v: v * np.nan),
@@ -215,11 +215,13 @@ SPOILED = {
         spoil("distinct_weights", lambda v: v.isel(distinct=slice(None, None, -1))),
         spoil("distinct_weights", lambda v: v.isel(distinct=[0, 1, 2, 3, 5, 4, 6, 7, 8, 9])),
         spoil("common_mass", lambda v: _at(v, 0.4, setting=claims.RIGHT, seed=3, snapshot=100)),
+        spoil("common_mass", lambda v: _at(v, np.nan, setting=claims.RIGHT, seed=3, snapshot=100)),
         spoil("distinct_weights", lambda v: v * np.nan),
     ],
     "scan.fig4-ratio": [
         swapped,
         spoil("loss", lambda v: _at(v, 0.1, setting=claims.RIGHT, seed=5, step=2)),
+        spoil("loss", lambda v: _at(v, np.nan, setting=claims.RIGHT, seed=5, step=2)),
         spoil("distinct_entropy", lambda v: _at(v, -0.03, setting=claims.RIGHT)),
         spoil("common_mass", lambda v: 1 - v),
         spoil("common_mass", lambda v: v - 0.01),
@@ -233,11 +235,13 @@ SPOILED = {
         spoil("attention_speed", lambda v: v.roll(step=2)),
         spoil("attention_speed", lambda v: 0.9 * v),
         spoil("attention_speed", lambda v: v * np.nan),
+        spoil("attention_speed", lambda v: _at(v, np.nan, setting=claims.LEFT, seed=1, step=60)),
     ],
     "scan.speed-path": [
         swapped,
         spoil("attention_speed", lambda v: v.roll(step=3).fillna(0)),
         spoil("attention_speed", lambda v: v * np.nan),
+        spoil("attention_speed", lambda v: _at(v, np.nan, setting=claims.RIGHT, seed=3, step=60)),
     ],
     "scan.speed-late": [
         swapped,
@@ -267,6 +271,7 @@ SPOILED = {
     ],
     "scan.fig5-high": [
         spoil("common_mass", lambda v: v + 1e-4),
+        spoil("common_mass", lambda v: _at(v, np.nan, setting=claims.ADAM[2], seed=4)),
         spoil("distinct_weights", lambda v: v.isel(distinct=slice(None, None, -1))),
         spoil("distinct_entropy", lambda v: v + 0.01),
     ],
@@ -279,6 +284,7 @@ SPOILED = {
         swapped,
         spoil("distinct_logits", lambda v: v.isel(setting=[0, 1, 1, 1, 1]).assign_coords(setting=SETTINGS)),
         spoil("distinct_logits", lambda v: v * np.nan),
+        spoil("distinct_logits", lambda v: _at(v, np.nan, setting=claims.ADAM[2], seed=4)),
     ],
     "scan.ablation-normalisation": [
         lambda: ablations(nonormalisation=(1.94, 0.4, 3.0)),
@@ -288,6 +294,7 @@ SPOILED = {
     "scan.ablation-residual": [
         lambda: ablations(residual=(1.94, 0.4, 3.0)),
         lambda: ablations(residual=(2.151, 0.645, 1.0)),
+        lambda: ablations(residual=(2.146, 0.645, 0.02)),
         lambda: ablations(residual=(2.151, np.nan, 0.02)),
     ],
     "scan.ablation-shared": [

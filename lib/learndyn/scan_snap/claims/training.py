@@ -8,7 +8,8 @@ Most checks take what `experiments_training.panels` returns: the five settings o
 
 Tolerances. With the published random numbers: half a unit of the last digit that was printed (so "0.20" reads
 0.195 to 0.205). Over seeds: one sample standard deviation of the ten that were run before, for the mean of
-ours. Where only an order was stated, that order. Thresholds of our own are marked so.
+ours, so that other seeds may be taken; the same ten are held to 1e-4 by `scan.seeds`. Where only an order was
+stated, that order. Thresholds of our own are marked so.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ def _check_log(panels: xr.Dataset) -> Outcome:
     return Outcome(words, early <= 1e-6 and bool(close.all()))
 
 
-def _check_attention(settings: tuple[str, ...]):
+def _check_attention(settings: tuple[str, ...], allowed: float):
     def check(panels: xr.Dataset) -> Outcome:
         gap = attention_gap(panels, settings)
-        return Outcome(f"largest distance {gap:.0e}", gap <= 1e-4)
+        return Outcome(f"largest distance {gap:.0e}", gap <= allowed)
 
     return check
 
@@ -119,11 +120,11 @@ def _check_order(panels: xr.Dataset) -> Outcome:
         ending(panels, s).common_mass - at(panels, "snapshot", 0).common_mass.sel(setting=s)
         for s in (LEFT, RIGHT)
     ]
-    falls = [float(change.max()) for change in lost]
+    falls = [float(change.max(skipna=False)) for change in lost]
     words = " and ".join("rising" if each else "not rising" for each in rising)
     return Outcome(
         f"{words}; common mass changes by {falls[0]:.2f} and {falls[1]:.2f} at most".replace("-", "−"),
-        all(rising) and max(falls) < 0,
+        all(rising) and all(change < 0 for change in falls),
     )
 
 
@@ -131,12 +132,13 @@ def _check_ratio(panels: xr.Dataset) -> Outcome:
     loss = at(at(panels, "setting", RIGHT).loss, "step", 2)
     left, right = ending(panels, LEFT), ending(panels, RIGHT)
     entropy, common = _mean(right.distinct_entropy), _mean(right.common_mass)
-    holds = float(loss.max()) < 0.1 and _near(entropy, 2.073, 0.024)
+    highest = float(loss.max(skipna=False))
+    holds = highest < 0.1 and _near(entropy, 2.073, 0.024)
     holds &= _near(common, 0.53, 0.005) and _near(_mean(left.common_mass), 0.39, 0.005)
     holds &= entropy > _mean(left.distinct_entropy) and common > _mean(left.common_mass)
     entropies = f"{entropy:.3f} against {_mean(left.distinct_entropy):.3f} nats"
     masses = f"common {common:.2f} against {_mean(left.common_mass):.2f}"
-    return Outcome(f"loss at most {float(loss.max()):.3f}; {entropies}; {masses}", holds)
+    return Outcome(f"loss at most {highest:.3f}; {entropies}; {masses}", holds)
 
 
 def _check_row_sums(panels: xr.Dataset) -> Outcome:
@@ -153,8 +155,8 @@ def _check_peak(panels: xr.Dataset) -> Outcome:
     for speed, steps, low, high in zip(
         speeds(panels), ((8, 9), (3, 4)), (0.1945, 0.085), (0.205, 0.135), strict=True
     ):
-        peak = speed.fillna(0).argmax("step").values
-        height = speed.max("step").values
+        moving = speed.sel(step=slice(0, 99)).transpose("seed", "step").values  # none after the end
+        peak, height = moving.argmax(axis=1), moving.max(axis=1)  # a NaN is both
         holds &= set(peak.tolist()) <= set(steps) and bool((height >= low).all() and (height <= high).all())
         words.append(f"step {_range(peak, 0)}, {_range(height, 3)}")
     return Outcome("; ".join(words), holds)
@@ -220,7 +222,7 @@ def _check_adam_middle(panels: xr.Dataset) -> Outcome:
 
 def _check_adam_high(panels: xr.Dataset) -> Outcome:
     end = ending(panels, ADAM[2])
-    common, entropy = float(end.common_mass.max()), _mean(end.distinct_entropy)
+    common, entropy = float(end.common_mass.max(skipna=False)), _mean(end.distinct_entropy)
     rising = _increasing(shares(panels, ADAM[2]))
     return Outcome(
         f"common at most {common:.0e}, {'rising' if rising else 'not rising'}, {entropy:.3f} nats",
@@ -242,7 +244,8 @@ def _check_invariant(ratios: dict[float, float]) -> Outcome:
 def _check_family(panels: xr.Dataset) -> Outcome:
     right, left, *adam = (family_distance(panels, setting) for setting in (RIGHT, LEFT, *ADAM))
     words = ", ".join(f"{each:.3f}" for each in adam)
-    return Outcome(f"{right:.3f}, {left:.3f}; Adam {words}", right < left < min(adam))
+    least = float(np.min(adam))  # keeps a NaN, which Python's min may drop
+    return Outcome(f"{right:.3f}, {left:.3f}; Adam {words}", right < left < least)
 
 
 # --- ablation ---
@@ -262,7 +265,7 @@ def _check_collapse(ablations: xr.Dataset) -> Outcome:
 def _check_still(ablations: xr.Dataset) -> Outcome:
     _, _, path = _variant(ablations, "published")
     entropy, common, moved = _variant(ablations, "residual")
-    holds = _near(entropy, 2.1513, 0.01) and _near(common, 0.6452, 0.01) and moved < 0.05 * path
+    holds = _near(entropy, 2.1513, 0.002) and _near(common, 0.6452, 0.002) and moved < 0.02 * path
     return Outcome(f"{entropy:.4f} nats, common {common:.4f}, path {100 * moved / path:.2g} %", holds)
 
 
@@ -288,8 +291,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Figure 4",
         "Attention of both classes at ratios 1 and 10, steps 0 … 100, seed 2",
         "experiment repeated with the authors' random numbers",
-        _check_attention((LEFT, RIGHT)),
-        "1e-4 for each token: a unit of the fourth digit",
+        _check_attention((LEFT, RIGHT), 1e-5),
+        "1e-5 for each token: ten units of the sixth and last digit, for rounding in single precision",
     ),
     Claim(
         "scan.fig4-loss",
@@ -398,8 +401,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Figure 5",
         "Attention with Adam at rates 0.1, 0.5 and 1, steps 0 … 100, seed 2",
         "experiment repeated with the authors' random numbers",
-        _check_attention(ADAM),
-        "1e-4 for each token: a unit of the fourth digit",
+        _check_attention(ADAM, 1e-4),
+        "1e-4 for each token: Adam divides by gradients that vanish, which enlarges rounding",
     ),
     Claim(
         "scan.fig5-low",
@@ -463,7 +466,7 @@ CLAIMS: tuple[Claim, ...] = (
         "With the query added and one next token per query attention does not move",
         "2.1513 nats and common mass 0.6452, as at the start",
         _check_still,
-        "±0.01, ±0.01, path below 5 % (thresholds of our own)",
+        "±0.002, ±0.002, path below 2 % (thresholds of our own)",
     ),
     Claim(
         "scan.ablation-shared",
