@@ -68,6 +68,12 @@ def one_rate_spoiled(runs: xr.Dataset) -> xr.Dataset:
     return xr.where(runs["learning_rate"] == 5, -runs, runs).assign_coords(runs.coords)
 
 
+def one_seed_missing(runs: xr.Dataset, name: str) -> xr.Dataset:
+    spoiled = runs.copy(deep=True)
+    spoiled[name][3] = np.nan
+    return spoiled
+
+
 def correlations(mean: float, std: float = 0.05, step: int = claims.SCAN) -> xr.Dataset:
     runs = gains("specific_frequency_correlation", step)
     values = mean + std * np.tile([-1.2, -0.6, 0, 0.6, 1.2], 2)[:, None] * [0, 1]
@@ -135,22 +141,26 @@ SPOILED = {
         lambda: slow((0.5, 0.5, 0.5)),
         lambda: slow((2.6, 2.6, 2.6)),
         lambda: slow((np.nan,) * 3),
+        lambda: one_seed_missing(xr.concat([slow(), slow()], "run"), "attention_entropy"),
     ],
     "scan.text-common": [
         lambda: gains("gain_by_frequency", 1500, 0.5, 0.3, 5),
         lambda: gains("gain_by_frequency", 1500, -0.5, -0.01, 5),
         lambda: one_rate_spoiled(gains("gain_by_frequency", 1500, 0.5, -0.3, 5)),
+        lambda: one_seed_missing(gains("gain_by_frequency", 1500, 0.5, -0.3, 5), "gain_by_frequency"),
     ],
     "scan.text-specific": [
         lambda: gains("gain_by_specificity", claims.SCAN, 0.3, -0.4),
         lambda: gains("gain_by_specificity", claims.SCAN, 0.3, 0.3),
         lambda: gains("gain_by_specificity", claims.SCAN + 1, -0.3, 0.4),
         lambda: one_rate_spoiled(gains("gain_by_specificity", claims.SCAN, -0.3, 0.4)),
+        lambda: one_seed_missing(gains("gain_by_specificity", claims.SCAN, -0.3, 0.4), "gain_by_specificity"),
     ],
     "scan.text-frequency": [
         lambda: correlations(-0.3),
         lambda: correlations(0.1, 0.3),
         lambda: one_rate_spoiled(correlations(0.3)),
+        lambda: one_seed_missing(correlations(0.3), "specific_frequency_correlation"),
     ],
 }
 

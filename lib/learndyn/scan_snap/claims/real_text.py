@@ -108,10 +108,10 @@ def _check_rate(entropies: EqualTime) -> Outcome:
 
 
 def _check_snap(slow: xr.Dataset) -> Outcome:
-    curve = slow["attention_entropy"].isel(layer=0).mean("run")
+    curve = slow["attention_entropy"].isel(layer=0).mean("run", skipna=False)
     start, end = float(curve[0]), float(curve[-1])
     late = curve.sel(evaluation=slice(2 / 3 * int(curve["evaluation"][-1]), None))
-    wander = float(late.max() - late.min())
+    wander = float(np.ptp(late.values))  # keeps a NaN
     text = f"{start:.2f} → {end:.2f} nats; over the last third within {wander:.2f}"
     return Outcome(text, end > 0.5 * start and wander < 0.25 * (start - end))
 
@@ -123,7 +123,8 @@ def _over_seeds(runs: xr.Dataset, values: xr.DataArray) -> tuple[np.ndarray, np.
     """Mean over the seeds and its standard error, by rate."""
     groups = values.groupby(runs["learning_rate"])
     count = groups.count().values
-    return groups.mean().values, groups.std(ddof=1).values / np.sqrt(count)
+    # a seed without a number is no smaller sample, but no result
+    return groups.mean(skipna=False).values, groups.std(ddof=1, skipna=False).values / np.sqrt(count)
 
 
 def _by_rate(means: np.ndarray, errors: np.ndarray, unit: str) -> str:
