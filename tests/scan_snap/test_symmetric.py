@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from learndyn.core.device import DeviceError
-from learndyn.scan_snap import published, symmetric, symmetric_batch
+from learndyn.scan_snap import decoder, published, symmetric, symmetric_batch
 from learndyn.scan_snap.symmetric import SymmetricError
 from learndyn.scan_snap.symmetric_equations import Equations
 from learndyn.scan_snap.task import SYN_SMALL, TaskConfig
@@ -139,6 +139,18 @@ def test_what_is_derived_follows_from_the_matrices(case):
     np.testing.assert_allclose(-found.force, np.delete(coefficients, 1).mean(), rtol=1e-9)
     speed = full.ascent(torch.cat([Y, Z]))[full.M :].norm()
     np.testing.assert_allclose(found.attention_speed, speed, rtol=1e-10)
+
+
+def test_a_single_class_is_pushed_by_no_other():
+    """K = 1 is Lemma 5: x in closed form, all of the signal along f, and so no force on the attention."""
+    case = {"classes": 1, "vocabulary": 40, "common": [1.0], "distinct": [1.0, 0.2], "decoder_rate": 0.5}
+    times = np.array([1.0, 30.0, 3000.0])
+    for update in ("gradient", "decorrelated"):
+        found = symmetric.solve(sets(**case, update=update), times)
+        np.testing.assert_allclose(found.loss, decoder.loss(times, 40, 0.5), rtol=1e-7)
+        np.testing.assert_allclose(found.signal, 40 / 39 * decoder.gamma(times, 40, 0.5), rtol=1e-7)
+        np.testing.assert_array_equal(found.force, 0)
+        assert np.abs(found.attention).max() < 1e-9
 
 
 def test_the_reference_trajectory_to_its_printed_digits():

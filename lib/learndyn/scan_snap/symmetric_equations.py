@@ -222,8 +222,9 @@ def observe(
     (axis `column`: its own next token, another, one never predicted; common tokens have no own next token
     and repeat `other`). Per run: `loss`; `distinct_entropy` (nats), `common_mass` and `distinct_mass` of c;
     `overlap` f_n·f_k; `signal` and `force`, the coefficients of f_n and −f_k in the part of Y(e_n − α_n)
-    spanned by F (γι and γβ of Theorem 1); `attention_speed`, the Frobenius norm of dZ/dt (or of
-    ``velocities``) over all K/r rows; and `row_sum` of Z, which is conserved.
+    spanned by F (γι and γβ of Theorem 1; of a single class, the overlap that a second one would have, and
+    force 0); `attention_speed`, the Frobenius norm of dZ/dt (or of ``velocities``) over all K/r rows; and
+    `row_sum` of Z, which is conserved.
     """
     equations, layout = Equations.batch(parameters, axes=2), _layout(parameters)
     t = equations.terms(states)
@@ -275,7 +276,8 @@ def _forces(equations: Equations, t: Terms) -> dict[str, np.ndarray]:
     elsewhere = (t.x[common:] - t.y) * ((M - K) * t.never) - t.y * t.other
     across = _dot(t.counted[:common], t.signal[:common]) + _dot(t.counted[common:], elsewhere)
     mean = overlap / (1 + (K - 1) * overlap) * (t.drift + (K - 1) * across)
-    return {"overlap": overlap, "signal": (t.drift - mean) / own, "force": (mean - across) / own}
+    force = np.where(K > 1, (mean - across) / own, 0.0)  # one class has no other f_k
+    return {"overlap": overlap, "signal": (t.drift - mean) / own, "force": force}
 
 
 def _decoder(equations: Equations, t: Terms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
