@@ -275,7 +275,8 @@ def test_many_are_the_same_as_each_alone(update):
         many = found.isel(run=i, support=pick)
         for name in exact.data_vars:
             np.testing.assert_allclose(many[name], exact[name], atol=1e-8, rtol=1e-8, err_msg=name)
-        np.testing.assert_allclose(many.attention, single.attention[0], atol=1e-14, rtol=1e-12)
+        # A kernel may add up in another order in a batch of another shape.
+        np.testing.assert_allclose(many.attention, single.attention[0], atol=1e-13, rtol=1e-11)
         np.testing.assert_array_equal(many.steps, single.steps[0])
         padding = found.isel(run=i).drop_isel(support=pick)
         assert np.abs(padding.attention_weights).sum() == np.abs(padding.attention).sum() == 0
@@ -283,7 +284,7 @@ def test_many_are_the_same_as_each_alone(update):
         np.testing.assert_allclose(
             ball.isel(run=i, step=0, support=pick).attention, alone_ball.attention, atol=1e-13
         )
-    np.testing.assert_allclose(chunked.attention, found.attention, atol=1e-14, rtol=1e-12)
+    np.testing.assert_allclose(chunked.attention, found.attention, atol=1e-13, rtol=1e-11)
     assert found.complete.all()
 
 
