@@ -174,6 +174,11 @@ def test_recall_of_uniform_attention_falls_at_one_over_the_vocabulary():
     np.testing.assert_array_equal(measures.recall(SYN_SMALL, np.zeros((2, 34)), thresholds), [1, 0])
 
 
+def test_attention_equal_to_the_threshold_is_found():
+    task = SYN_SMALL.replace(vocabulary_size=64)  # uniform attention is exactly 2⁻⁶
+    np.testing.assert_array_equal(measures.recall(task, np.zeros((2, 64)), np.array([1 / 64])), [1])
+
+
 def test_recall_of_a_run_that_diverged_is_not_a_number():
     z = np.zeros((2, 2, 34))
     z[1] = np.nan

@@ -131,6 +131,11 @@ def test_a_start_of_another_scale_follows_autograd():
     np.testing.assert_allclose(start[1], 3 * start[0], rtol=1e-14)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_another_momentum_follows_autograd(momentum):
+    _assert_follows_autograd(SMALL.replace(momentum=momentum))
+
+
 def test_published_numbers_and_a_task_without_common_tokens_follow_autograd():
     config = SMALL.replace(tasks=(NO_COMMON, SYN_SMALL), rng="published", initialisation="uniform", steps=5)
     _assert_follows_autograd(config)
