@@ -55,7 +55,7 @@ from learndyn.core.plotting import show, use_style
 from learndyn.core.source import source
 from learndyn.scan_snap import experiments_learning_rates as experiments
 from learndyn.scan_snap import figures_learning_rates as figures
-from learndyn.scan_snap import measures
+from learndyn.scan_snap import measures, symmetric_batch
 from learndyn.scan_snap import settings_learning_rates as experiment
 from learndyn.scan_snap.claims import learning_rates as claims
 from learndyn.scan_snap.task import syn_medium
@@ -216,6 +216,12 @@ explore(
 # \end{aligned}
 # $$ (eq-scan-learning-rates-momentum)
 #
+# In the code the rates are within the velocity, which at constant rates is the same:
+
+# %% tags=["remove-input"]
+source(symmetric_batch.momentum_steps)
+
+# %% [markdown]
 # All 64 cells take a fraction of a second. Look at the order of the points of each task, which is nearly kept, and at
 # their distance from the dotted diagonal: the experiment is always sparser, with one query much so.
 

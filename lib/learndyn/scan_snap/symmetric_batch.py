@@ -8,7 +8,7 @@ long sequences and infinite batches of the experiments of Tian et al. (2023), se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -64,6 +64,19 @@ def solve_many(
     return found
 
 
+def momentum_steps(equations: Equations, momentum: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """State and velocity of the heavy ball at steps 0, 1, …, without end; both "value run".
+
+    The rates are within the velocity, which at constant rates is the same as to multiply by them afterwards.
+    """
+    state = equations.start()
+    velocity = torch.zeros_like(state)
+    while True:
+        velocity = momentum * velocity + equations.velocity(state)
+        yield state, velocity
+        state = state + velocity
+
+
 def heavy_ball(
     parameters: Parameters,
     *,
@@ -88,16 +101,9 @@ def heavy_ball(
     if not 0 <= momentum < 1:
         raise SymmetricError(f"momentum must be at least 0 and below 1, not {momentum}")
     equations = _on(parameters, pick_device(str(device)))
-    state = equations.start()
-    velocity = torch.zeros_like(state)
-    states, velocities = [], []
     wanted = set(kept)
-    for step in range(kept[-1] + 1):
-        velocity = momentum * velocity + equations.velocity(state)
-        if step in wanted:
-            states.append(state)
-            velocities.append(velocity)
-        state = state + velocity
+    moments = zip(range(kept[-1] + 1), momentum_steps(equations, momentum), strict=False)
+    states, velocities = zip(*(moment for step, moment in moments if step in wanted), strict=True)
     return observe(
         parameters,
         torch.stack(states, 1).cpu().numpy(),
