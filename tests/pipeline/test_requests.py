@@ -14,7 +14,7 @@ def refused(book, *arguments: str) -> str:
     return sentence
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def plain_book(new_book):
     return new_book()
 
