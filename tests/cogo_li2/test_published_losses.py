@@ -29,9 +29,10 @@ def test_losses_meet_the_published_ones_epoch_by_epoch(figure3, source):
     ours = figure3.isel(run=0).sel(epoch=range(200))
     reference = published.load("fig3_curves_d23_seed5.csv").set_index("epoch").loc[range(200)]
     for part in ("train", "test"):
-        # Float32 rounds a loss of order 1 to 6e-8, and sums over 529·512 numbers come in another order.
+        # Float32 rounds a loss of order 1 to 6e-8, and sums over 529·512 numbers come in another order: the
+        # logs of two machines differ by up to 5e-7 from what processors of three kinds compute here.
         loss = reference[f"{source}_{part}_loss"].astype(float)
-        np.testing.assert_allclose(ours[f"{part}_loss"], loss, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(ours[f"{part}_loss"], loss, atol=2e-6, rtol=0)
         accuracy = reference[f"{source}_{part}_acc"].astype(float)
         np.testing.assert_allclose(ours[f"{part}_accuracy"], accuracy, atol=1e-6, rtol=0)
 
