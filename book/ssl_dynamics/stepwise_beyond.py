@@ -62,8 +62,10 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
-from learndyn.ssl_dynamics.stepwise import controls, nuisance, published, tasks, toy
+from learndyn.ssl_dynamics.stepwise import controls, depth, growth, nuisance, preconditioner
+from learndyn.ssl_dynamics.stepwise import published, tasks, toy
 from learndyn.ssl_dynamics.stepwise import experiments_beyond as experiments
 from learndyn.ssl_dynamics.stepwise import figures_beyond as figures
 from learndyn.ssl_dynamics.stepwise.claims import beyond as claims
@@ -203,6 +205,12 @@ Markdown(
 # | NT-Xent, cosine, head bias $b$ | $\frac{1}{T\lVert b\rVert^2}\Gamma_s$, on rows orthogonal to $b$ |
 # | VICReg (variance $\ll$ eps) | $\frac{\mathrm{var}}{2d\sqrt{\mathrm{eps}}}\Sigma_c-\frac{2\,\mathrm{inv}}{d}(\Sigma-\Gamma)$ |
 #
+# The two that take more than $\Gamma$, in code: $\Gamma_s$, with $2n\mu$ in `total`, and VICReg's $M$, with $\Sigma_c$ in `covariance`.
+
+# %% tags=["remove-input"]
+source(growth._without_candidates, growth._vicreg)
+
+# %% [markdown]
 # NT-Xent without a bias has no such limit: cosines do not know that $W$ is small. The table compares $-2WM$ with the gradient by
 # automatic differentiation on digit pairs: relative errors, which must fall with the scale of $W$. The last column puts
 # the best multiple of $\Gamma$ in the place of $M$.
@@ -219,6 +227,11 @@ frame_html(experiments.first_step_table(table), label="Relative errors of first-
 # $$
 # s(t)^{-2}=\tfrac{\sigma^2}\gamma+(s(0)^{-2}-\tfrac{\sigma^2}\gamma)e^{-8\gamma t}
 # $$ (eq-stepwise-beyond-spectral)
+#
+# In code, solved for $s^2$, with `initial` for $s(0)$; `start` and `moved` are squares, too.
+
+# %% tags=["remove-input"]
+source(growth.spectral_contrastive_trajectory)
 
 # %%
 error = experiments.spectral_error()
@@ -331,7 +344,13 @@ Markdown(
 # \dot\lambda_j=8\gamma_j^{1-p}\lambda_j(1-\lambda_j).
 # $$ (eq-stepwise-beyond-preconditioned)
 #
-# At $p=0$ this is gradient descent; at $p=1$ all modes grow at one rate. Ten modes compete for $d=4$ places, from
+# At $p=0$ this is gradient descent; at $p=1$ all modes grow at one rate. In code, with $\Gamma$ diagonal:
+
+# %% tags=["remove-input"]
+source(preconditioner.preconditioned, preconditioner.integrate_flow)
+
+# %% [markdown]
+# Ten modes compete for $d=4$ places, from
 # $\alpha=10^{-4}$. Look at how little the median draw loses up to $p=\frac12$, how far others fall, and what is left at 1.
 
 # %%
@@ -381,7 +400,14 @@ explore(
 # $$ (eq-stepwise-beyond-depth)
 #
 # For two layers of different scale the exact answer is an integral; only the smaller of the two has to grow, at a rate set by the
-# larger. That is why [A small network takes the steps](stepwise_mlp.py) and [A ResNet takes the steps](stepwise_resnet.py) have two knobs: $\alpha_\text{head}$ moves the staircase along a
+# larger. In code, `small` and `large` are the squares of the two scales, their difference `gap` is conserved, and $\lambda=\frac12$ where
+# `small` has become `end`:
+
+# %% tags=["remove-input"]
+source(depth.escape_time, depth.two_layer_half_time)
+
+# %% [markdown]
+# That is why [A small network takes the steps](stepwise_mlp.py) and [A ResNet takes the steps](stepwise_resnet.py) have two knobs: $\alpha_\text{head}$ moves the staircase along a
 # logarithm, $\alpha_\text{body}$ by powers.
 
 # %%

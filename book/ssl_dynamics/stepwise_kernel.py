@@ -59,6 +59,7 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore, format_value
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.ssl_dynamics.stepwise import figures_kernel as figures
 from learndyn.ssl_dynamics.stepwise import kernel, linear, linearised, published
 from learndyn.ssl_dynamics.stepwise import settings_kernel as experiment
@@ -116,9 +117,15 @@ show(
 #
 # and it takes the place of $\Gamma$ in everything that [the linear model](stepwise_linear.py) taught. The second form builds it
 # from blocks of the kernel matrix: $\tilde K_{:X}$ has the columns of first views, $\tilde K_{X':}$ the rows of second views (and
-# $\tilde K^{-1/2}$ is a pseudo-inverse where $\tilde K$ is singular). Three statements to check: both forms agree; the non-zero
-# eigenvalues are those of $\Gamma$ in feature space, which we can write down for $k(x,y)=(1+x^\top y)^2$; and with the linear
-# kernel nothing new happens, at new points neither.
+# $\tilde K^{-1/2}$ is a pseudo-inverse where $\tilde K$ is singular). Both in code; in the first, `root` is $\tilde K^{1/2}$, and $Z$
+# swaps its blocks:
+
+# %% tags=["remove-input"]
+source(kernel._sandwich, kernel.contrastive_kernel_whitened)
+
+# %% [markdown]
+# Three statements to check: both forms agree; the non-zero eigenvalues are those of $\Gamma$ in feature space, which we can write
+# down for $k(x,y)=(1+x^\top y)^2$; and with the linear kernel nothing new happens, at new points neither.
 
 # %%
 digits, new_digits = experiment.split_digits(settings.seed, settings.digit_pairs, settings.held_out)
@@ -181,7 +188,13 @@ show(
 # \lVert f\rVert_K^2=\sum_{j\le d}1/\gamma_j .
 # $$ (eq-stepwise-kernel-norm)
 #
-# The library's function is a few lines, and knows nothing of training:
+# The library's function is a few lines, and knows nothing of training. It takes $U=I$; `top.vectors` is $B^\top$:
+
+# %% tags=["remove-input"]
+source(kernel.KernelModel.embed)
+
+# %% [markdown]
+# Against gradient flow on the rings, and against random embeddings:
 
 # %%
 learned = rings.model.embed(settings.dimensions)
@@ -351,8 +364,14 @@ show(
 # \end{aligned}
 # $$ (eq-stepwise-kernel-ntk)
 #
-# $\varphi$ the angle between $x$ and $y$; every output has this kernel, and no two outputs are coupled. Small outputs
-# are needed, but small weights would change the kernel; so $f_\theta-(1-\alpha)f_{\theta_0}$ is trained, which
+# $\varphi$ the angle between $x$ and $y$; every output has this kernel, and no two outputs are coupled. In code, for all points of two
+# sets at once:
+
+# %% tags=["remove-input"]
+source(kernel.relu_tangent_kernel)
+
+# %% [markdown]
+# Small outputs are needed, but small weights would change the kernel; so $f_\theta-(1-\alpha)f_{\theta_0}$ is trained, which
 # starts at $\alpha f_{\theta_0}$.
 #
 # At finite width the recipe is: compute the tangent kernel of the network at initialisation, averaged over its outputs;

@@ -57,6 +57,7 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore, format_value
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 from learndyn.ssl_dynamics.stepwise import experiments_linear as experiments
 from learndyn.ssl_dynamics.stepwise import figures_linear as figures
@@ -182,8 +183,13 @@ show(
 # s_j(t)^{-2}=\gamma_j+\bigl(s_j(0)^{-2}-\gamma_j\bigr)e^{-8\gamma_jt},
 # $$ (eq-stepwise-linear-stable)
 #
-# which also serves modes with $\gamma_j<0$; they decay. Look at the last two rows: first the printed form returns a wrong number
-# without a warning, then none.
+# which also serves modes with $\gamma_j<0$; they decay. In code, with $\gamma_j$ in `eigenvalues` and $s_j(0)$ in `start`:
+
+# %% tags=["remove-input"]
+source(linear.singular_values)
+
+# %% [markdown]
+# Look at the last two rows: first the printed form returns a wrong number without a warning, then none.
 
 # %%
 table = experiments.overflow_table()
@@ -219,7 +225,14 @@ show(
 # \tau_j=-\frac{\log\bigl(\gamma_j\,s_j(0)^2\bigr)}{8\gamma_j},
 # $$ (eq-stepwise-linear-tau)
 #
-# and takes $\ln 9/(4\gamma_j)$ to go from 10 to 90 %. Here are both, read off the integrated flow:
+# and takes $\ln 9/(4\gamma_j)$ to go from 10 to 90 %. In code, with `first` for $\lambda_j(0)$; `growth_rates` are $8\gamma_j$ in the
+# flow:
+
+# %% tags=["remove-input"]
+source(linear.critical_times)
+
+# %% [markdown]
+# Times and widths, read off the integrated flow:
 
 # %%
 shapes = experiments.step_shapes(flow)
@@ -362,8 +375,13 @@ show(
 # \end{aligned}
 # $$ (eq-stepwise-linear-gd)
 #
-# and the modes that learn fastest are the ones that are delayed. Look at mode 1; at large rates its last few steps, no longer small,
-# make up for part of the delay.
+# and the modes that learn fastest are the ones that are delayed. In code only the rate of growth is another:
+
+# %% tags=["remove-input"]
+source(linear.growth_rates)
+
+# %% [markdown]
+# Look at mode 1; at large rates its last few steps, no longer small, make up for part of the delay.
 
 # %%
 delayed = experiments.delays(settings, modes_0)
@@ -404,8 +422,14 @@ Markdown(
 # \end{aligned}
 # $$ (eq-stepwise-linear-qr)
 #
-# Mode 1 fixes its output direction; mode 2 keeps only what is orthogonal to it, and so on. The dashed curves of Figure 1
-# used this match. Late modes have less left to start from: for $W(0)=\alpha\,\mathcal N(0,1)$, $\mathbb E\,s_j(0)^2=\alpha^2(d-j+1)$.
+# Mode 1 fixes its output direction; mode 2 keeps only what is orthogonal to it, and so on. In code, with $\Gamma^{(\le d)}$ in
+# `vectors`; the signs make the diagonal of $R$ positive:
+
+# %% tags=["remove-input"]
+source(linear.match_start)
+
+# %% [markdown]
+# The dashed curves of Figure 1 used this match. Late modes have less left to start from: for $W(0)=\alpha\,\mathcal N(0,1)$, $\mathbb E\,s_j(0)^2=\alpha^2(d-j+1)$.
 
 # %%
 matched = experiments.start_statistics(settings)

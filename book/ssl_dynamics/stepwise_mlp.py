@@ -54,7 +54,9 @@ from IPython.display import Markdown
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import label_lines, show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
+from learndyn.core import ssl_losses
 from learndyn.ssl_dynamics.stepwise import figures_mlp as figures
 from learndyn.ssl_dynamics.stepwise import figures_networks as networks
 from learndyn.ssl_dynamics.stepwise import presets, published
@@ -106,8 +108,15 @@ show(
 #
 # with $f_i=f(x_i)$, $f_i'=f(x_i')$: a sum over the eigenvalues $\lambda_j$ of $C$ here as in the linear model, since $C$ is symmetric.
 # A loss that falls in steps of 1 is therefore the same statement as eigenvalues that jump from 0 to 1 one at a time; what is
-# new is *that* they do. All seeds train as one batched program; the first one is drawn. The last panel is the participation
-# ratio of the embeddings, a smooth rank. Look at how it starts, falls, and then climbs with each step.
+# new is *that* they do. In code, where the rows of `a` and `b` are $f_i$ and $f_i'$, seeds are further axes in front, and `centre` is
+# false on this page:
+
+# %% tags=["remove-input"]
+source(ssl_losses.BarlowTwinsTheoryLoss._value)
+
+# %% [markdown]
+# All seeds train as one batched program; the first one is drawn. The last panel is the participation ratio of the
+# embeddings, a smooth rank. Look at how it starts, falls, and then climbs with each step.
 
 # %%
 small = experiment.small_start(settings)
@@ -177,6 +186,12 @@ show(
 #   small-initialisation limit. A *head bias* $b\sim\mathcal N(0,I)$ supplies one. With $f(x)=b+\text{small}$ all images start in the
 #   same direction, and differences grow from there at a rate of order $1/(T|b|^2)$.
 #
+# In code; where no logit can be large, `_without_shift` has the same value as the lines below it and takes less time:
+
+# %% tags=["remove-input"]
+source(ssl_losses.VICRegLoss._value, ssl_losses.NTXentLoss._value, ssl_losses._of_partners)
+
+# %% [markdown]
 # Each loss has its own learning rate. One call trains all of these runs together: Barlow Twins at the larger scales, VICReg
 # and SimCLR at the smallest and the ordinary one, all seeds. Look for drops of the loss and eigenvalues that belong together.
 
@@ -407,7 +422,13 @@ show(
 )
 
 # %% [markdown]
-# **Barlow Twins as published** divides each output by its standard deviation over the batch. Multiply all weights by $\alpha$
+# **Barlow Twins as published** divides each output by its standard deviation over the batch:
+
+# %% tags=["remove-input"]
+source(ssl_losses.BarlowTwinsLoss._value)
+
+# %% [markdown]
+# Multiply all weights by $\alpha$
 # and the learning rate by $\alpha^2$, and the run is the same run: the scale of the initialisation has no effect.
 # The loss of the theory has no such symmetry.
 

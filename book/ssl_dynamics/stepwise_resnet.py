@@ -68,10 +68,12 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from learndyn.core.backbones import SmallResNetConfig
+from learndyn.core import spectra
 from learndyn.core.claims import Ledger
 from learndyn.core.device import generator
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source as code
 from learndyn.core.ssl_losses import BarlowTwinsTheoryLoss
 from learndyn.core.tables import frame_html
 from learndyn.ssl_dynamics.stepwise import figures_networks as drawings
@@ -136,7 +138,8 @@ show(
 # \end{aligned}
 # $$ (eq-stepwise-resnet-loss)
 #
-# and $\tilde f_i'$ likewise, starts at $d$. Look from one panel to the other: each drop of the loss is the rise of one eigenvalue.
+# and $\tilde f_i'$ likewise, starts at $d$. (Its code is on the page before, [A small network takes the steps](stepwise_mlp.py);
+# `centre` is true here.) Look from one panel to the other: each drop of the loss is the rise of one eigenvalue.
 
 # %%
 trained = {"barlow_twins": experiment.train(settings, "barlow_twins", source)}
@@ -326,6 +329,13 @@ show(
 # a(P_\text{exp},P_\text{th})=\tfrac1d\operatorname{tr}(P_\text{exp}P_\text{th}) .
 # $$ (eq-stepwise-resnet-alignment)
 #
+# In code the projections are sums over singular vectors; directions in which an embedding has collapsed are left out, and $d$ is
+# the larger rank:
+
+# %% tags=["remove-input"]
+code(spectra.subspace_alignment, spectra._row_space)
+
+# %% [markdown]
 # Batch normalisation would make one view's gradient depend on all others. We freeze it: its statistics become those of one
 # pass of all $2n$ views. (What the paper did is not known.)
 

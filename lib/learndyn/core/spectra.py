@@ -131,8 +131,10 @@ def subspace_alignment(
         rtol: singular values up to this fraction of the largest count as zero; by default the precision of
             the given numbers times the larger side of the matrix.
     """
-    (rows_1, rank_1), (rows_2, rank_2) = _row_space(first, rtol), _row_space(second, rtol)
-    return (rows_1 @ rows_2.mT).square().sum((-2, -1)) / torch.maximum(rank_1, rank_2)
+    rows_1, rank_1 = _row_space(first, rtol)
+    rows_2, rank_2 = _row_space(second, rtol)
+    shared = (rows_1 @ rows_2.mT).square().sum((-2, -1))
+    return shared / torch.maximum(rank_1, rank_2)
 
 
 def random_alignment(dimensions: int, samples: int) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -83,7 +84,7 @@ class BarlowTwinsTheoryLoss(SSLLoss):
         return self.centre
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.centre:  # one view would be enough, but not where float32 holds a large mean
+        if self.centre:  # one view would do, but for rounding of large means
             a, b = a - a.mean(-2, keepdim=True), b - b.mean(-2, keepdim=True)
         product = a.mT @ b
         correlation = (product + product.mT) * (0.5 / a.shape[-2])
@@ -106,11 +107,13 @@ class BarlowTwinsLoss(SSLLoss):
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
         both = torch.stack((a, b))
         both = both - both.mean(-2, keepdim=True)
-        first, second = both * (both.square().mean(-2, keepdim=True) + self.eps).rsqrt()
+        variance = both.square().mean(-2, keepdim=True)
+        first, second = both * (variance + self.eps).rsqrt()
         correlation = first.mT @ second / a.shape[-2]
         diagonal = correlation.diagonal(dim1=-2, dim2=-1)
-        off_diagonal = _off_diagonal(correlation).square().sum((-2, -1))
-        return (diagonal - 1).square().sum(-1) + self.off_diagonal_weight * off_diagonal
+        invariance = (diagonal - 1).square().sum(-1)
+        redundancy = _off_diagonal(correlation).square().sum((-2, -1))
+        return invariance + self.off_diagonal_weight * redundancy
 
 
 class VICRegLoss(SSLLoss):
@@ -134,11 +137,11 @@ class VICRegLoss(SSLLoss):
         covariance = both.mT @ both / (pairs - 1)
         variance = covariance.diagonal(dim1=-2, dim2=-1)
         hinge = functional.relu(1 - (variance + self.eps).sqrt()).mean((-2, -1))
-        off_diagonal = _off_diagonal(covariance).square().sum((-3, -2, -1)) / dimensions
+        squares = _off_diagonal(covariance).square().sum((-3, -2, -1))
         return (
             self.invariance_weight * (a - b).square().mean((-2, -1))
             + self.variance_weight * hinge
-            + self.covariance_weight * off_diagonal
+            + self.covariance_weight * (squares / dimensions)
         )
 
 
@@ -156,25 +159,40 @@ class NTXentLoss(SSLLoss):
 
     def _value(self, a: Tensor, b: Tensor) -> Tensor:
         both = torch.cat((a, b), -2)
-        samples, pairs = both.shape[-2], a.shape[-2]
         if self.similarity == "cosine":
             both = functional.normalize(both, dim=-1)
         both = both * self.temperature**-0.5
         if self.similarity == "cosine" and 1 / self.temperature <= _SAFE_LOGIT:
-            positives = (both[..., :pairs, :] * both[..., pairs:, :]).sum(-1)
-            return _LogPartition.apply(both)[0].mean(-1) - positives.mean(-1)
+            return _without_shift(both)
         logits = both @ both.mT
-        # An embedding is no candidate for itself: probability and gradient zero, as every row has others.
+        # An embedding is no candidate for itself: probability and gradient
+        # zero, as every row has others.
         logits.diagonal(dim1=-2, dim2=-1).fill_(-torch.inf)
-        partner = torch.arange(samples, device=a.device).roll(samples // 2)
-        runs = a.shape[:-2]
-        # torch's fused cross-entropy on rows takes half the time of logsumexp minus the positive logits.
-        rows = functional.cross_entropy(logits.flatten(0, -2), partner.repeat(runs.numel()), reduction="none")
-        return rows.view(*runs, samples).mean(-1)
+        return _of_partners(logits).mean(-1)
 
 
 # Logits up to here (and sums over millions of candidates) need no shift to stay within float32's range.
 _SAFE_LOGIT = 40.0
+
+
+def _of_partners(
+    logits: Float[Tensor, "*run sample sample"],
+) -> Float[Tensor, "*run sample"]:
+    """Cross-entropy of finding one's partner, which is half of the samples away, in each row of logits."""
+    *runs, samples, _ = logits.shape
+    partner = torch.arange(samples, device=logits.device).roll(samples // 2)
+    rows, partners = logits.flatten(0, -2), partner.repeat(math.prod(runs))
+    # torch's fused cross-entropy takes half the time of logsumexp minus the
+    # positive logits.
+    found = functional.cross_entropy(rows, partners, reduction="none")
+    return found.view(*runs, samples)
+
+
+def _without_shift(z: Float[Tensor, "*run sample dimension"]) -> Float[Tensor, "*run"]:
+    """The same for small logits: the logarithm of all candidates' weights minus the positive logit."""
+    first, second = z.chunk(2, -2)
+    positives = (first * second).sum(-1)
+    return _LogPartition.apply(z)[0].mean(-1) - positives.mean(-1)
 
 
 class _LogPartition(torch.autograd.Function):

@@ -25,7 +25,8 @@ def escape_time(eigenvalue: float, init_scale: float, layers: int) -> float:
     """The leading law for small α: log(1/(γα²)) / (8γ) for one layer, 1 / (8 (L−1) γ α^{2L−2}) for L ≥ 2."""
     if layers == 1:
         return -math.log(eigenvalue * init_scale**2) / (8 * eigenvalue)
-    return 1 / (8 * (layers - 1) * eigenvalue * init_scale ** (2 * layers - 2))
+    power = 2 * layers - 2
+    return 1 / (8 * (layers - 1) * eigenvalue * init_scale**power)
 
 
 def half_time(eigenvalue: float, init_scale: float, layers: int) -> float:
@@ -45,7 +46,11 @@ def half_time(eigenvalue: float, init_scale: float, layers: int) -> float:
     return (primitive(half) - primitive(first)) / (8 * eigenvalue ** (1 / layers))
 
 
-def two_layer_half_time(eigenvalue: float, body_scale: float, head_scale: float) -> float:
+def two_layer_half_time(
+    eigenvalue: float,
+    body_scale: float,
+    head_scale: float,
+) -> float:
     """When λ = ½, exactly, for one mode of two layers that start at different scales: λ = γ b² h².
 
     b² − h² = D is conserved, and x = min(b, h)² obeys dx/dt = 8γ x (x + |D|) (1 − γ x (x + |D|)): for
@@ -57,9 +62,11 @@ def two_layer_half_time(eigenvalue: float, body_scale: float, head_scale: float)
 
     def pace(log_x: float) -> float:
         x = math.exp(log_x)
-        return 1 / (8 * eigenvalue * (x + gap) * (1 - eigenvalue * x * (x + gap)))
+        loss_left = 1 - eigenvalue * x * (x + gap)
+        return 1 / (8 * eigenvalue * (x + gap) * loss_left)
 
-    return float(quad(pace, math.log(small), math.log(end), limit=500, epsabs=0, epsrel=1e-10)[0])
+    ends = math.log(small), math.log(end)
+    return float(quad(pace, *ends, limit=500, epsabs=0, epsrel=1e-10)[0])
 
 
 def random_layers(

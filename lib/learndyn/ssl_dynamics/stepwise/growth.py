@@ -86,6 +86,8 @@ def first_step_operator(
                 return operator
             return operator / head_bias.double().square().sum(-1)[..., None, None]
         case VICRegLoss():
+            if dimensions is None:
+                raise GrowthError("VICReg's rates depend on the dimension of the embedding; give dimensions")
             return _vicreg(loss, x_a, x_b, dimensions)
     raise GrowthError(f"no operator of the first step is known for the loss {loss.kind!r}")
 
@@ -133,32 +135,42 @@ def spectral_contrastive_trajectory(
         sigma: eigenvalues of Σ.
     """
     time = times.double()[:, None]
-    start, gamma, sigma = (value.double()[..., None, :] for value in (initial.square(), gamma, sigma))
+    start = initial.square().double()[..., None, :]
+    gamma = gamma.double()[..., None, :]
+    sigma = sigma.double()[..., None, :]
     decay = torch.exp(-8 * gamma * time)
-    # (1 − e^{−8γt}) / γ, which is 8t at γ = 0; written so that nothing overflows while modes grow.
+    # (1 − e^{−8γt}) / γ, which is 8t at γ = 0; written so that nothing
+    # overflows while modes grow.
     nonzero = torch.where(gamma == 0, 1.0, gamma)
-    grown = torch.where(gamma == 0, 8 * time, -torch.expm1(-8 * gamma * time) / nonzero)
-    return torch.where(start == 0, 0.0, start / (decay + start * sigma.square() * grown))
+    grown = -torch.expm1(-8 * gamma * time) / nonzero
+    grown = torch.where(gamma == 0, 8 * time, grown)
+    moved = start / (decay + start * sigma.square() * grown)
+    return torch.where(start == 0, 0.0, moved)
 
 
 def _without_candidates(x_a: Tensor, x_b: Tensor) -> Tensor:
     """Γₛ = Γ − (2n μμᵀ − Σ)/(2n − 1): agreement of partners minus that of an embedding with all others."""
     count = 2 * x_a.shape[-2]
     total = (x_a + x_b).sum(-2)
-    others = (total[..., :, None] * total[..., None, :] / count - _second_moment(x_a, x_b)) / (count - 1)
+    square = total[..., :, None] * total[..., None, :]
+    others = (square / count - _second_moment(x_a, x_b)) / (count - 1)
     return spectra.cross_covariance(x_a, x_b) - others
 
 
-def _vicreg(loss: VICRegLoss, x_a: Tensor, x_b: Tensor, dimensions: int | None) -> Tensor:
-    if dimensions is None:
-        raise GrowthError("VICReg's rates depend on the dimension of the embedding; give dimensions")
+def _vicreg(
+    loss: VICRegLoss,
+    x_a: Tensor,
+    x_b: Tensor,
+    dimensions: int,
+) -> Tensor:
+    pairs = x_a.shape[-2]
     centred = (x - x.mean(-2, keepdim=True) for x in (x_a, x_b))
-    variance = _second_moment(*centred) * (x_a.shape[-2] / (x_a.shape[-2] - 1))
-    disagreement = _second_moment(x_a, x_b) - spectra.cross_covariance(x_a, x_b)
-    return (
-        loss.variance_weight / (2 * dimensions * math.sqrt(loss.eps)) * variance
-        - 2 * loss.invariance_weight / dimensions * disagreement
-    )
+    covariance = _second_moment(*centred) * (pairs / (pairs - 1))
+    gamma = spectra.cross_covariance(x_a, x_b)
+    disagreement = _second_moment(x_a, x_b) - gamma
+    reward = loss.variance_weight / (2 * dimensions * math.sqrt(loss.eps))
+    penalty = 2 * loss.invariance_weight / dimensions
+    return reward * covariance - penalty * disagreement
 
 
 def _second_moment(x_a: Tensor, x_b: Tensor) -> Tensor:

@@ -52,17 +52,22 @@ class RBF:
         return torch.exp(-0.5 * (distance / self.width) ** 2)
 
 
-def relu_tangent_kernel(x: Float[Tensor, "a input"], y: Float[Tensor, "b input"]) -> Float[Tensor, "a b"]:
+def relu_tangent_kernel(
+    x: Float[Tensor, "a input"],
+    y: Float[Tensor, "b input"],
+) -> Float[Tensor, "a b"]:
     """Neural tangent kernel of f(x) = √(2/h) W₂ relu(W₁x/√m) as h → ∞, all weights N(0, 1).
 
     |x||y|/(πm) · (sin φ + 2(π − φ) cos φ) with φ the angle between x and y (arc-cosine kernels of order 1 and
     0; Cho and Saul, 2009; Jacot et al., 2018). Of the two summands with cos φ, one comes from each layer.
     """
     norms = x.norm(dim=1)[:, None] * y.norm(dim=1)[None, :]
-    cosine = (x @ y.mT / norms.clamp(min=torch.finfo(x.dtype).tiny)).clamp(-1, 1)
+    tiny = torch.finfo(x.dtype).tiny
+    cosine = (x @ y.mT / norms.clamp(min=tiny)).clamp(-1, 1)
     angle = torch.arccos(cosine)
     sine = torch.sqrt(1 - cosine**2)
-    return norms / (math.pi * x.shape[1]) * (sine + 2 * (math.pi - angle) * cosine)
+    kappa = sine + 2 * (math.pi - angle) * cosine
+    return norms / (math.pi * x.shape[1]) * kappa
 
 
 def stack_views(
@@ -127,7 +132,8 @@ def contrastive_kernel_whitened(
 ) -> Float[Tensor, "sample sample"]:
     """The same K_Γ in its other form, K^{-1/2} [(K_{:X}K_{X′:} + K_{:X′}K_{X:})/2n] K^{-1/2}: an oracle."""
     pairs = _pairs(kernel_matrix)
-    matrix, inverse_root = kernel_matrix.double(), square_root(kernel_matrix, rtol)[1]
+    matrix = kernel_matrix.double()
+    inverse_root = square_root(kernel_matrix, rtol)[1]
     first, second = matrix[:, :pairs], matrix[:, pairs:]
     middle = (first @ second.mT + second @ first.mT) / (2 * pairs)
     return inverse_root @ middle @ inverse_root
@@ -192,15 +198,22 @@ class KernelModel:
         positive = linear.positive_modes(self.modes.eigenvalues)
         if not 1 <= dimensions <= positive:
             raise KernelError(
-                f"{dimensions} dimensions were asked for, but the contrastive kernel has {positive} positive "
-                f"eigenvalues; give 1 to {positive}"
+                f"{dimensions} dimensions were asked for, but the "
+                f"contrastive kernel has {positive} positive eigenvalues; "
+                f"give 1 to {positive}"
             )
         top = self.modes.top(dimensions)
         weights = top.vectors / top.eigenvalues.sqrt()[:, None]
-        coefficients, embeddings = weights @ self.inverse_root, weights @ self.root
-        # tr(coefficients K coefficientsᵀ), since coefficients K = weights K^{1/2} are the embeddings.
+        coefficients = weights @ self.inverse_root
+        embeddings = weights @ self.root
+        # tr(coefficients K coefficientsᵀ): coefficients K are the embeddings.
         norm_squared = float((coefficients * embeddings).sum())
-        return KernelEmbedding(coefficients, embeddings, top.eigenvalues, norm_squared)
+        return KernelEmbedding(
+            coefficients,
+            embeddings,
+            top.eigenvalues,
+            norm_squared,
+        )
 
 
 def kernel_model(kernel_matrix: Float[Tensor, "sample sample"], rtol: float = RTOL) -> KernelModel:

@@ -144,8 +144,10 @@ def singular_values(
     In a form that does not overflow, s_j(t) = [γ_j + (s_j(0)⁻² − γ_j) e^{−8γ_j t}]^{−1/2}: as printed, eq. 10
     exceeds float64 once 8γ_j t > 709. Modes with γ_j < 0 decay; γ_j = 0 or s_j(0) = 0 stay as they are.
     """
-    gamma, s0 = (x.to(torch.float64).unsqueeze(-2) for x in (eigenvalues, start))
-    gamma, s0, t = torch.broadcast_tensors(gamma, s0, times.to(torch.float64)[:, None])
+    gamma = eigenvalues.to(torch.float64).unsqueeze(-2)
+    s0 = start.to(torch.float64).unsqueeze(-2)
+    t = times.to(torch.float64)[:, None]
+    gamma, s0, t = torch.broadcast_tensors(gamma, s0, t)
     moved = (gamma + (s0**-2 - gamma) * torch.exp(-8 * gamma * t)) ** -0.5
     return torch.where((gamma == 0) | (s0 == 0), s0, moved)
 
@@ -170,14 +172,17 @@ def correlation_eigenvalues(
 
 
 def growth_rates(
-    eigenvalues: Float[Tensor, "*batch"], learning_rate: float | None = None
+    eigenvalues: Float[Tensor, "*batch"],
+    learning_rate: float | None = None,
 ) -> Float64[Tensor, "*batch"]:
     """Rate at which a small λ_j grows: 8γ_j in the flow, (2/η) log(1 + 4γ_j η) under gradient descent."""
     gamma = eigenvalues.to(torch.float64)
     if learning_rate is None:
         return 8 * gamma
-    # A decaying mode with 4|γ|η ≥ 1 flips its sign at every step; its size goes by the magnitude.
-    return 2 * torch.log((1 + 4 * gamma * learning_rate).abs()) / learning_rate
+    # A decaying mode with 4|γ|η ≥ 1 flips its sign at every step; its size
+    # goes by the magnitude.
+    factor = (1 + 4 * gamma * learning_rate).abs()
+    return 2 * torch.log(factor) / learning_rate
 
 
 def loss(eigenvalues: Float[Tensor, "*batch mode"]) -> Float[Tensor, "*batch"]:
@@ -200,7 +205,8 @@ def critical_times(
     τ_j = −log(γ_j s_j(0)²) η / (2 log(1 + 4γ_j η)), later by about 2γ_j η: the fast modes are delayed.
     """
     first = eigenvalues.to(torch.float64) * start.to(torch.float64) ** 2
-    return _never_unless_growing(eigenvalues, -torch.log(first) / growth_rates(eigenvalues, learning_rate))
+    times = -torch.log(first) / growth_rates(eigenvalues, learning_rate)
+    return _never_unless_growing(eigenvalues, times)
 
 
 def half_times(
@@ -267,7 +273,8 @@ class AlignedStart:
 
 
 def match_start(
-    weights: Float[Tensor, "*run dimension input"], vectors: Float[Tensor, "dimension input"]
+    weights: Float[Tensor, "*run dimension input"],
+    vectors: Float[Tensor, "dimension input"],
 ) -> AlignedStart:
     """The aligned start of a generic small start W(0) (Simon et al., 2023, Result 4.6).
 
@@ -276,7 +283,8 @@ def match_start(
     """
     q, r = torch.linalg.qr(weights.to(torch.float64) @ vectors.mT)
     diagonal = r.diagonal(dim1=-2, dim2=-1)
-    return AlignedStart(q * torch.where(diagonal < 0, -1.0, 1.0)[..., None, :], diagonal.abs())
+    sign = torch.where(diagonal < 0, -1.0, 1.0)
+    return AlignedStart(q * sign[..., None, :], diagonal.abs())
 
 
 def error_exponent(eigenvalues: Float[Tensor, " mode"], dimensions: int) -> float:

@@ -23,7 +23,10 @@ from learndyn.ssl_dynamics.stepwise import linear
 EXAMPLE_EIGENVALUES = (5.0, 3.0, 2.0, 1.2, 0.6, 0.5, 0.3, 0.1, 0.05, 0.01)
 
 
-def preconditioned(eigenvalues: Float[Tensor, "*batch"], exponent: float) -> Float64[Tensor, "*batch"]:
+def preconditioned(
+    eigenvalues: Float[Tensor, "*batch"],
+    exponent: float,
+) -> Float64[Tensor, "*batch"]:
     """sign(γ) |γ|^{1−p}: what takes the place of γ in the rate of a mode, dλ/dt = 8 sign(γ) |γ|^{1−p} λ (1 −
     λ).
 
