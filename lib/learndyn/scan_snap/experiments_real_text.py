@@ -306,9 +306,9 @@ def passes_sentence(short: xr.Dataset, long: xr.Dataset) -> str:
         gap = float(loss_gap(at_rate(runs, float(large)))[-1])
         parts.append(
             f"`{runs.attrs['text']}` is read {int(runs['evaluation'][-1]) / once:.1f} times. "
-            f"Rate {small:g} ends at {low:.2f} nats, rate {large:g} at {high:.2f}, with a validation loss "
-            f"{gap:+.2f} nats from its training loss; at iteration {int(first['evaluation'])}, within the "
-            f"first reading, it is at {float(first):.2f}."
+            f"Rate {small:g} ends at {low:.2f} nats, rate {large:g} at {high:.2f}, its validation loss "
+            f"{gap:+.2f} nats above its training loss. At iteration {int(first['evaluation'])}, still in the "
+            f"first reading, its entropy is {float(first):.2f} nats."
         )
     return " ".join(parts).replace("-", "−")
 

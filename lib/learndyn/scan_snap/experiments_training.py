@@ -196,7 +196,7 @@ def seed_table(found: xr.Dataset) -> pd.DataFrame:
     }
     rows: list[dict[str, str]] = []
     for name in found.setting.values:
-        for who, values in (("ours", ours), ("before", known)):
+        for who, values in (("ours", ours), ("reference", known)):
             one = values.sel(setting=name)
             row = {"panel": panel_name(found, str(name)), "whose": who}
             for key, title in words.items():

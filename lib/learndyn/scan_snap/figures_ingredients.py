@@ -268,7 +268,7 @@ def ratios(growth: xr.Dataset, peak_time: float) -> Figure:
         ax.axvline(1, **DOTTED)
         ax.set_title(titles[str(name)] + f"{float(part['growth'].isel(time=-1).max()):.1f}-fold")
         ax.set(xscale="log", yscale="log", xlabel="$t/t^*$")
-    axes[0].set_ylabel("growth of $r$ since the start")
+    axes[0].set_ylabel("growth of $r_{ll'}$ since the start")
     axes[1].annotate(
         "dark: $l'$ nearly as frequent as $l$\npale: $l'$ rare",
         (0.04, 0.95),
@@ -313,8 +313,8 @@ def speeds(flow: xr.Dataset, plain: xr.Dataset, trained: xr.Dataset) -> Figure:
     peaks = [
         unit * float(run[axis][int(run["attention_speed"].values.argmax())]) for run, axis, unit, _ in styles
     ]
-    left.set_title(f"Fastest at {peaks[0]:.0f} and {peaks[2]:.0f}")
-    right.set_title(f"Late: −{late[0]} %, −{late[1]} %")
+    left.set_title(f"Fastest at $t={peaks[0]:.0f}$; with momentum at {peaks[2]:.0f}")
+    right.set_title(f"Last decade: −{late[0]} %; with momentum −{late[1]} %")
     return fig
 
 

@@ -190,7 +190,9 @@ def against_mean_field(mean_field: xr.DataArray, paper: xr.DataArray, found: xr.
     for q, color, marker in marks:
         x, y = mean_field.sel(queries=q).to_numpy().ravel(), paper.sel(queries=q).to_numpy().ravel()
         r = float(found.correlation.sel(queries=q))
-        ax.plot(x, y, marker, color=color, ms=5.5, mec="white", mew=0.4, label=f"$Q={q}$: $r={r:.2f}$")
+        ax.plot(
+            x, y, marker, color=color, ms=5.5, mec="white", mew=0.4, label=f"$Q={q}$: correlation {r:.2f}"
+        )
     ax.set(xlabel=f"mean field: {ENTROPY}", ylabel="published", xlim=(low, high), ylim=(low, high))
     ax.legend(loc="upper left", handletextpad=0.2)
     ax.set_title(f"The mean field lies {float(found.bias.min()):.2f} to {float(found.bias.max()):.2f} above")
@@ -223,9 +225,7 @@ def by_length(runs: Mapping[str, xr.DataArray], infinite: float) -> Figure:
     return fig
 
 
-def momentum(
-    curves: Mapping[str, xr.DataArray], points: Mapping[str, xr.DataArray], ratio: float
-) -> Figure:
+def momentum(curves: Mapping[str, xr.DataArray], points: Mapping[str, xr.DataArray], ratio: float) -> Figure:
     """Entropy against the attention rate at one ratio, and its fall over the attention rates at all ratios.
 
     With momentum (indigo), without (rust), flow (grey); ``curves`` without noise, ``points`` from training.
@@ -250,8 +250,9 @@ def momentum(
     _log_ticks(right, "x", ratios)
     ends = {name: fall(entropy) for name, entropy in points.items()}
     with_, without = float(ends["momentum"].min()), float(ends["none"].max())
-    ax.set_title(f"At ratio {ratio:g}")
-    right.set_title(f"Fall ≥ {with_:.2f} with, ≤ {without:.3f} without")
+    here = [float(ends[name].sel(rate_ratio=ratio)) for name in ("momentum", "none")]
+    ax.set_title(f"Ratio {ratio:g}: fall {here[0]:.2f} with momentum, {here[1]:.2f} without")
+    right.set_title(f"All ratios: at least {with_:.2f} with, at most {without:.3f} without")
     label_lines(right)
     return fig
 

@@ -19,6 +19,12 @@ from learndyn.scan_snap import experiments_real_text as experiments
 from learndyn.scan_snap.experiments_real_text_words import FREQUENCY_EDGES
 
 INDIGO, RUST, GREEN, PERIWINKLE, PINE, AMBER = PALETTE
+#: Of `experiments.freeze_table`, with the signs and spaces of the prose.
+FREEZE_FORMATS = {
+    "entropy": "{:.2f}",
+    "change": lambda value: f"{value:+.2f}".replace("-", "−"),
+    "kept": lambda value: f"{100 * value:.0f} %",
+}
 _THIRDS = {0: ("least specific", AMBER), 1: ("middle", MUTED), 2: ("most specific third", INDIGO)}
 
 
@@ -180,8 +186,9 @@ def time(archived: xr.Dataset, slow: xr.Dataset) -> Figure:
         ax.set(xscale="log", ylim=(0, 2.75))
     left.set(xlabel="iteration", ylabel="attention entropy (nats)")
     right.set(xlabel="rate × iteration")
-    left.set_title("Equal iterations")
-    right.set_title("Equal rate × iteration")
+    ends = means.isel(evaluation=-1).values
+    left.set_title(f"Equal iterations: {ends[0]:.2f} to {ends[-1]:.2f} nats")
+    right.set_title(f"Equal product: {float(extended[-1]):.2f} to {ends[-1]:.2f} nats")
     _label_rates(right)
     return fig
 
@@ -210,7 +217,7 @@ def passes(short: xr.Dataset, long: xr.Dataset) -> Figure:
     ends = [float(some["attention_entropy"].isel(layer=0, evaluation=-1).mean()) for some in largest]
     gaps = [float(experiments.loss_gap(some)[-1]) for some in largest]
     left.set_title(f"Rate {rates[-1]:g} ends at {ends[0]:.2f} and {ends[1]:.2f} nats")
-    right.set_title(f"Its gap ends at {gaps[0]:.2f} and {gaps[1]:.2f} nats")
+    right.set_title(f"It overfits by {gaps[0]:.2f} and {gaps[1]:.2f} nats")
     _label_rates(right)
     return fig
 
@@ -256,9 +263,9 @@ def word_gains(runs: xr.Dataset, steps: Sequence[int]) -> Figure:
     last = runs.isel(evaluation=-1).mean("run")
     often = float(last["gain_by_frequency"][-1])
     apart = float(last["gain_by_specificity"][-1] - last["gain_by_specificity"][0])
-    left.set_title(f"Above 1 %: {often:+.2f} nats".replace("-", "−"))
+    left.set_title(f"Words above 1 %: gain {often:+.2f} nats".replace("-", "−"))
     left.set_ylim(top=1.45 * max(left.get_ylim()[1], right.get_ylim()[1]))
-    right.set_title(f"Outer thirds: {apart:+.2f} nats apart".replace("-", "−"))
+    right.set_title(f"Most less least specific: {apart:+.2f} nats".replace("-", "−"))
     for (name, color), y in zip(reversed(_THIRDS.values()), (0.97, 0.9, 0.83), strict=True):
         right.annotate(name, (0.04, y), xycoords="axes fraction", color=color, va="top", fontsize=10)
     return fig
@@ -277,8 +284,8 @@ def word_correlations(runs: xr.Dataset) -> Figure:
         ax.set(xlabel="iteration")
     left.set_ylabel("rank correlation with the gain")
     peaks = [float(runs[name].groupby("learning_rate").mean("run").max()) for name in names]
-    left.set_title(f"Specificity: up to {peaks[0]:.2f}")
-    right.set_title(f"Frequency: up to {peaks[1]:.2f}")
+    left.set_title(f"With specificity: up to {peaks[0]:.2f}")
+    right.set_title(f"With frequency: up to {peaks[1]:.2f}")
     _label_rates(right)
     return fig
 
@@ -302,7 +309,7 @@ def word_scatter(run: xr.Dataset, step: int, named: int = 12) -> Figure:
     _name_points(ax, frequency, gain, run["word"].values[seen], moves, named)
     fig.colorbar(picture, ax=ax, label="specificity (nats)", aspect=30)
     share = float(exposure[gain < 0].sum() / exposure.sum())
-    ax.set_title(f"Iteration {step}: words with {100 * share:.0f} % of the exposure have lost")
+    ax.set_title(f"Iteration {step}: words with {100 * share:.0f} % of the exposure have lost attention")
     return fig
 
 
@@ -336,14 +343,17 @@ def places(run: xr.Dataset, runs: xr.Dataset) -> Figure:
         place = (middle, float(curve.interp(evaluation=middle)) + below)
         left.annotate(name, place, color=color, va="center")
     left.set(xlabel="iteration", ylabel="attention kept, word by word", ylim=(0, 1.03))
-    left.set_title(f"A shuffle leaves {100 * float(overlap[-1, 0]):.0f} %")
+    left_over = 100 * overlap[-1].values
+    left.set_title(f"A shuffle leaves {left_over[0]:.0f} %; if places counted, {left_over[1]:.0f} %")
     rates = np.unique(runs["learning_rate"])
+    ends: list[float] = []
     for rate, color in zip(rates, shades(len(rates)), strict=True):
         before = experiments.at_rate(runs, float(rate))["places"].sel(place="previous").mean("run")
         right.plot(before["evaluation"], before, color=color, lw=1.6, label=f"{rate:g}")
+        ends.append(float(before[-1]))
     uniform = experiments.uniform_own_weight(run.sizes["query_position"])
     right.axhline(uniform, color=MUTED, lw=1, ls=":")
     right.set(xlabel="iteration", ylabel="weight of the word before", ylim=(0, None))
-    right.set_title(f"Uniform would be {uniform:.2f}")
+    right.set_title(f"Word before: {ends[0]:.2f} to {ends[-1]:.2f}; uniform {uniform:.2f}")
     _label_rates(right)
     return fig

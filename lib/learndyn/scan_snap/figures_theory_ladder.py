@@ -19,7 +19,6 @@ from learndyn.scan_snap.experiments_theory_ladder import (
     FLOW,
     LEMMA4,
     MEAN_FIELD,
-    NO_MOMENTUM,
     OWN_FORCE,
     THEOREM4,
 )
@@ -39,7 +38,6 @@ STYLES = {
 SHORT = {
     OWN_FORCE: "Lemma 4, own force",
     FLOW: "gradient flow",
-    DECORRELATED: "decorrelated",
     MEAN_FIELD: "mean field",
 }
 
@@ -101,7 +99,7 @@ def forces(frozen: xr.Dataset, factor: xr.DataArray, rule: xr.DataArray, experim
     right.annotate("experiments", (experiment, 0.42), ha="right", color=MUTED, fontsize=9.5)
     right.set(xscale="log", yscale="log", xlabel="overlap $\\rho$", ylabel="theorem / gradient")
     right.set_ylim(0.35, 3e4)
-    right.set_title(f"Up to {float(factor.max()):.0f} times")
+    right.set_title(f"Up to {float(factor.max()):.0f} times the gradient's")
     return fig
 
 
@@ -162,7 +160,7 @@ def conservation(found: xr.Dataset) -> Figure:
     left.set_ylim(0.7, 20)
     left.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     left.minorticks_off()
-    left.set_title(f"Exact, or off by {float(later['ratio'].max()):.0f}×")
+    left.set_title(f"Lemma 4: exact; flow: up to {float(later['ratio'].max()):.0f}×")
     lowest = later["lower"] / later["upper"]
     right.fill_between(later["time"], lowest, 1, color=AMBER, alpha=0.35, lw=0)
     right.plot(later["time"], later["ln_chi"] / later["upper"], color=RUST)
@@ -224,7 +222,7 @@ def figure9(panels: list[xr.Dataset]) -> Figure:
         ratio = float(panel["decoder_rate"][0] / panel["attention_rate"][0])
         ax.set(xlabel="time $t$", xlim=(0, float(panel["time"][-1])), ylim=(0, None))
         last = float(panel["growth_at_transition"][-1])
-        same = f"$B(t_0)={height:.4f}$" if abs(last - height) < 5e-5 else "$B(t_0)$ differs"
+        same = f"all at $B(t_0)={height:.4f}$" if abs(last - height) < 5e-5 else "$B(t_0)$ differs"
         ax.set_title(f"$\\nu={format_value(ratio)}$: {same}")
         ax.annotate(f"$M={panel.attrs['vocabulary']}$", (0.96, 0.05), xycoords="axes fraction", ha="right")
         label_lines(ax, fontsize=9.5)
@@ -320,7 +318,7 @@ def _explorer_curves(ax: Axes, curves: xr.Dataset, at: xr.Dataset) -> None:
     for place, (rung, left) in enumerate(names.items()):
         ax.plot(curves["time"], curves["common"].sel(rung=rung), **STYLES[rung], zorder=2 + place)
         ax.plot([left, left + 0.05], [1.055, 1.055], transform=ax.transAxes, clip_on=False, **STYLES[rung])
-        word = SHORT.get(rung, rung).removeprefix("gradient ")
+        word = SHORT.get(rung, rung).removeprefix("gradient ").removesuffix(" flow")
         ax.text(left + 0.065, 1.05, word, transform=ax.transAxes, va="center", fontsize=10.5)
     peak, now = curves.attrs["peak"], float(at["time"])
     ax.axvline(peak, **DOTTED)
@@ -369,16 +367,15 @@ def error_table(tables: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
     """What each step costs, from a `experiments.step_table` for each ratio of the rates."""
     steps = next(iter(tables.values()))
     taken = steps["above"] != ""
-    short = SHORT | {FLOW: "flow", NO_MOMENTUM: "no momentum"}
     named = [
-        f"{short.get(a, a)} → {short.get(b, b)}".replace("SGD, T = ", "T=")
+        f"{SHORT.get(a, a)} → {SHORT.get(b, b)}".replace("SGD, T = ", "T=")
         for a, b in zip(steps["above"][taken], steps["rung"][taken], strict=True)
     ]
     shown = {"step": named, "given up": list(steps["given_up"][taken])}
     for ratio, table in tables.items():
         at = f"ν={format_value(ratio)}"
-        shown[f"×, {at}"] = [_number(value, "{:.2f}") for value in table["ratio"][taken]]
-        shown[f"gap, {at}"] = [_number(value, "{:.0%}") for value in table["gap"][taken]]
+        shown[f"factor, {at}"] = [_number(value, "{:.2f}") for value in table["ratio"][taken]]
+        shown[f"gap, {at}"] = [_number(100 * value, "{:.0f} %") for value in table["gap"][taken]]
     return pd.DataFrame(shown)
 
 

@@ -160,7 +160,7 @@ def momentum(curves: Mapping[float | int, xr.Dataset]) -> Figure:
     for ax, label, title in zip(
         axes,
         ("distinct entropy (nats)", "attention on common tokens"),
-        ("Momentum: sparser", "and less common"),
+        ("More momentum: sparser,", "less left on common tokens"),
         strict=True,
     ):
         ax.set(xscale="log", xlabel="step", ylabel=label, title=title)
@@ -276,7 +276,8 @@ def ablation(found: xr.Dataset) -> Figure:
             n: float(found.distinct_entropy.sel(variant=n if shared == 1 else f"{n}, r = 2").mean())
             for n in VARIANT_COLORS
         }
-        ax.set_title(f"$r={shared}$: with residual {entropy['residual']:.2f} nats")
+        bare, residual = entropy["no normalisation"], entropy["residual"]
+        ax.set_title(f"$r={shared}$: {bare:.2f} nats unnormalised, {residual:.2f} with residual")
     axes[0].set_ylabel("attention $c$ at the end")
     for (name, color), y in zip(VARIANT_COLORS.items(), (0.95, 0.88, 0.81), strict=True):
         axes[0].annotate(name, (0.03, y), xycoords="axes fraction", color=color, fontsize=10.5, va="top")

@@ -435,7 +435,7 @@ def test_tables_hold_both_ratios() -> None:
     tables[10.0] = experiments.step_table(2 * found, ladder_rungs)
     errors = figures.error_table(tables)
     assert errors.iloc[0].tolist() == [
-        "flow → decorrelated", "the gradient of Y", "2.00", "50%", "2.00", "50%"
+        "gradient flow → decorrelated flow", "the gradient of Y", "2.00", "50 %", "2.00", "50 %"
     ]  # fmt: skip
     values = figures.value_table(tables, entropy=False)
     assert values["−z, ν=1"].tolist() == ["0.5", "1"]
