@@ -205,7 +205,7 @@ Markdown(
 # | NT-Xent, cosine, head bias $b$ | $\frac{1}{T\lVert b\rVert^2}\Gamma_s$, on rows orthogonal to $b$ |
 # | VICReg (variance $\ll$ eps) | $\frac{\mathrm{var}}{2d\sqrt{\mathrm{eps}}}\Sigma_c-\frac{2\,\mathrm{inv}}{d}(\Sigma-\Gamma)$ |
 #
-# The two that take more than $\Gamma$, in code: $\Gamma_s$, with $2n\mu$ in `total`, and VICReg's $M$, with $\Sigma_c$ in `covariance`.
+# The two that take more than $\Gamma$, in code: $\Gamma_s$, with $2n\mu$ in `total`, and VICReg's $M$, with $\Sigma_c$ in `covariance`:
 
 # %% tags=["remove-input"]
 source(growth._without_candidates, growth._vicreg)
@@ -228,7 +228,7 @@ frame_html(experiments.first_step_table(table), label="Relative errors of first-
 # s(t)^{-2}=\tfrac{\sigma^2}\gamma+(s(0)^{-2}-\tfrac{\sigma^2}\gamma)e^{-8\gamma t}
 # $$ (eq-stepwise-beyond-spectral)
 #
-# In code, solved for $s^2$, with `initial` for $s(0)$; `start` and `moved` are squares, too.
+# In code, solved for $s^2$, with `initial` for $s(0)$; `start` and `moved` are squares, too:
 
 # %% tags=["remove-input"]
 source(growth.spectral_contrastive_trajectory)

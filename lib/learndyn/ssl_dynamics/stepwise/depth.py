@@ -62,8 +62,8 @@ def two_layer_half_time(
 
     def pace(log_x: float) -> float:
         x = math.exp(log_x)
-        loss_left = 1 - eigenvalue * x * (x + gap)
-        return 1 / (8 * eigenvalue * (x + gap) * loss_left)
+        remaining = 1 - eigenvalue * x * (x + gap)
+        return 1 / (8 * eigenvalue * (x + gap) * remaining)
 
     ends = math.log(small), math.log(end)
     return float(quad(pace, *ends, limit=500, epsabs=0, epsrel=1e-10)[0])
