@@ -53,6 +53,7 @@ from learndyn.cogo_li2.settings_beyond_the_paper import BeyondThePaper
 from learndyn.core import claims as core_claims
 from learndyn.core import explorer, plotting
 from learndyn.core.device import generator
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 
 settings = BeyondThePaper.from_notebook(globals())
@@ -96,8 +97,14 @@ plotting.show(
 # `torus_design.solve` minimises the sum of squares of {eq}`eq-beyond_the_paper-design` by a Levenberg–Marquardt method
 # from all random starts at once. Where it finds a zero, $2n$ minus the rank of the Jacobian is the local dimension of
 # the set of solutions: two for the common phases of $a$ and $b$, and the free angles. Dropping $R_n$ is what
-# a bias hosted elsewhere allows; dropping $R_*$ shows what those conditions cost. In the figure, a green cell names the
-# dimensions found, a grey one the least sum of squares.
+# a bias hosted elsewhere allows; dropping $R_*$ shows what those conditions cost. The sums and their derivatives, for all
+# starts; `exponents` are the $(s,t)$, and `merge` adds those that share a condition (here each has its own):
+
+# %% tags=["remove-input"]
+source(design_problems.DesignProblem.linearise)
+
+# %% [markdown]
+# In the figure, a green cell names the dimensions found, a grey one the least sum of squares.
 
 # %%
 nodes = range(2, settings.largest_design + 1)
@@ -114,7 +121,14 @@ plotting.show(
 # %% [markdown]
 # For two and three nodes there is a short proof (see `torus_design.impossible`); for five, infeasibility is numerical
 # evidence. Which designs are they? A design is a multiple of $z_{\nu=i}$ exactly if the shift $(\pi/2,-\pi/2)$ leaves it
-# unchanged, and of $z_{syn}$ if $(2\pi/3,2\pi/3)$ does; the table counts these multiples, with their local dimensions,
+# unchanged, and of $z_{syn}$ if $(2\pi/3,2\pi/3)$ does. Unchanged means that every node falls on one of its kind, with the
+# same multiplicity; `_quotient` gives a node and its hollow twin the same coordinates:
+
+# %% tags=["remove-input"]
+source(torus_design.invariant, torus_design._quotient)
+
+# %% [markdown]
+# The table counts these multiples, with their local dimensions,
 # and says how many shifts leave a design unchanged. At six nodes, dimension 3 goes with $z_{syn}$ (free: $\nu$) and
 # dimension 4 with $z_{\nu=i}$ (free: $\alpha,\beta$).
 
@@ -175,7 +189,15 @@ plotting.show(
 # ## Other groups
 #
 # For a character of order 2 the coefficients are real, for order 3 a square $\chi^2=\bar\chi$ meets the product of the
-# constant with $\bar\chi$, for order 4 $\chi^2=\bar\chi^2$. Which is the smallest complete block for each? Put one at every
+# constant with $\bar\chi$, for order 4 $\chi^2=\bar\chi^2$. None of this is put in by hand: square the input of a node, and
+# collect what multiplies $\chi(x)^s\chi(y)^t$, with $s,t$ modulo the order. Every class but $(1,1)$ has to vanish when summed
+# with $c$; `u` and `v` number $(a,\bar a,b,\bar b,e)$, where $e$ is a constant input.
+
+# %% tags=["remove-input"]
+source(design_problems.condition_classes, design_problems._inputs)
+
+# %% [markdown]
+# Which is the smallest complete block for each? Put one at every
 # frequency, and the loss on the full table must vanish for any finite Abelian group.
 
 # %%

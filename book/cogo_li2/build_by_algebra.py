@@ -48,6 +48,7 @@ from learndyn.core.claims import Ledger
 from learndyn.core.device import generator
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 
 settings = BuildByAlgebra.from_notebook(globals())
 ledger = Ledger("cogo_li2", "build_by_algebra", claims.CLAIMS)
@@ -101,8 +102,16 @@ show(
 #
 # Loss zero follows from $r_{kkk}=1$ and all the rest zero. The four families: the *goal* $R_g$; *cross* terms $R_c$, waves
 # in the wrong combination of $x$ and $y$; the *bias* $R_n$, an output that does not depend on the input; and *squares*
-# $R_*$, waves in $x$ alone or $y$ alone. Below, one bar per frequency. Random weights lose almost everything on the goal;
-# the other two networks meet the goal and pay elsewhere; the last one pays nothing.
+# $R_*$, waves in $x$ alone or $y$ alone. This is what is in the braces at one $k$. `r[k1, k2]` is $r_{k_1k_2k}$, and `half_a[m]`
+# is $\tfrac12\sum_{k'}r_{a,k',m-k',k}$, from the coefficients of $w_a^2$ in `squares`. What has an index 0 in `r` vanishes
+# without $k=0$ components:
+
+# %% tags=["remove-input"]
+source(potentials.terms_at)
+
+# %% [markdown]
+# Below, one bar per frequency. Random weights lose almost everything on the goal; the next two networks meet the goal and
+# pay elsewhere; the last one pays nothing.
 
 # %%
 weights = torch.randn(
@@ -153,6 +162,12 @@ show(
 # (z*z')_{pk,(j,j')}=z_{pkj}\,z'_{pkj'} .
 # $$ (eq-build-product)
 #
+# An element is an array `[part, node]`, with a further axis for the characters if it is a whole network:
+
+# %% tags=["remove-input"]
+source(algebra.add, algebra.multiply)
+
+# %% [markdown]
 # Both are commutative up to the order of nodes, the empty network is 0, and one node with all coefficients 1 is 1.
 # In a potential the product sum factorises, so for every one of them
 #
@@ -171,7 +186,13 @@ Markdown(f"Random elements, all ten potentials: sums agree to {gaps[0]:.0e}, pro
 # A product vanishes where either factor does: *zero sets unite*, and a goal of 1 stays 1. What is needed is a factor for
 # each potential to be killed. Let $u$ be a single node with coefficients on the unit circle, so that every $r(u)$ is a
 # phase. Then $r(1+u+\dots+u^{m-1})=1+r(u)+\dots+r(u)^{m-1}$ is 0 if $r(u)$ is an $m$-th root of unity other than 1, and
-# $m$ if $r(u)=1$. With $u=(\omega_3,\omega_3,\omega_3)$ the goal is 1 and seven others are cube roots of unity:
+# $m$ if $r(u)=1$. Polynomials in a network are evaluated by Horner's rule, as those in a number are:
+
+# %% tags=["remove-input"]
+source(algebra.polynomial, algebra.geometric)
+
+# %% [markdown]
+# With $u=(\omega_3,\omega_3,\omega_3)$ the goal is 1 and seven others are cube roots of unity:
 
 # %%
 unit = algebra.OMEGA3 * algebra.one()
@@ -282,7 +303,13 @@ figures.networks_html(
 # z(t)=\bigl(t^{1/3}\cdot1+(1-t)^{1/3}\,y\bigr)*z',\qquad 0\le t\le1,
 # $$ (eq-build-path)
 #
-# because the bracket has $r_{kkk}=t+(1-t)=1$, and what vanishes for $z'$ vanishes for the product. Take $z'$ of order 6
+# because the bracket has $r_{kkk}=t+(1-t)=1$, and what vanishes for $z'$ vanishes for the product. With `base` for $z'$:
+
+# %% tags=["remove-input"]
+source(dynamics.theorem5_path)
+
+# %% [markdown]
+# Take $z'$ of order 6
 # everywhere and multiply it by the block named in `factor`. Two straight lines in weight space do the same job without
 # the algebra: one onto the first copy of $z'$ inside $y*z'$, one onto new nodes. Look at the loss first, then at the norm.
 
@@ -351,7 +378,7 @@ show(
 # \end{aligned}
 # $$ (eq-build-law)
 #
-# least near $\sqrt{1.316\,K}$: of order 6 there should be some, and ever fewer in proportion as $d$ grows. (This law is ours, not the
+# least near $\sqrt{1.318\,K}$: of order 6 there should be some, and ever fewer in proportion as $d$ grows. (This law is ours, not the
 # paper's.)
 #
 # ### Solve instead of train

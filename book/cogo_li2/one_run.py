@@ -49,7 +49,7 @@ from IPython.display import Markdown
 
 from learndyn.cogo_li2 import analysis, convergence, dynamics, initial
 from learndyn.cogo_li2 import figures_one_run as figures
-from learndyn.cogo_li2 import network, norms, published
+from learndyn.cogo_li2 import network, norms, potentials, published
 from learndyn.cogo_li2 import settings_one_run as experiment
 from learndyn.cogo_li2.claims import one_run as claims
 from learndyn.cogo_li2.groups import AbelianGroup
@@ -57,6 +57,7 @@ from learndyn.core.claims import Ledger
 from learndyn.core.device import generator
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 
 use_style()
@@ -82,7 +83,13 @@ ledger = Ledger("cogo_li2", "one_run", claims.CLAIMS)
 # \ell=\Bigl\langle \bigl\lVert \tilde o(x,y)-\tilde e_{x+y}\bigr\rVert^2\Bigr\rangle_{(x,y)} .
 # $$ (eq-one-run-loss)
 #
-# It is $(d-1)/d$ for the zero function and 0 at best. Nine tenths of the $d^2$ pairs are trained on. Look at the stripes on
+# In code, for all $d^2$ pairs at once. `unbind(-3)` takes the parts $w_a,w_b,w_c$ apart; `cells` are the pairs that count:
+
+# %% tags=["remove-input"]
+source(network.forward, network.projected_mse)
+
+# %% [markdown]
+# The loss is $(d-1)/d$ for the zero function and 0 at best. Nine tenths of the $d^2$ pairs are trained on. Look at the stripes on
 # the left: every answer lies on an anti-diagonal, and the white cells, the held-out tenth, can be filled in only by someone
 # who has seen the rule. The untrained network sees none.
 
@@ -142,8 +149,20 @@ frame_html(experiment.preset_table().rename_axis("setting").reset_index(), label
 # \end{aligned}
 # $$ (eq-one-run-decoupled)
 #
-# with $\delta=1$ if $k_1=k_2=k$ and 0 otherwise. Nothing in the theorem says how wide is wide. Look at the slopes: the dotted
-# lines fall as $q^{-1/2}$.
+# with $\delta=1$ if $k_1=k_2=k$ and 0 otherwise. First the flow {eq}`eq-one-run-flow` of this loss. $J$ is never written out:
+# `pull_back` is $J^*g$, and `push_forward` is $Jv$, the product rule.
+
+# %% tags=["remove-input"]
+source(dynamics.potential_velocity, dynamics.velocity, dynamics.pull_back)
+
+# %% [markdown]
+# Second the closed form; `scale` is $\sigma$, and `turns` are times in units of $1/\lambda$:
+
+# %% tags=["remove-input"]
+source(dynamics.decoupling_rate, dynamics.decoupled_flow)
+
+# %% [markdown]
+# Nothing in the theorem says how wide is wide. Look at the slopes: the dotted lines fall as $q^{-1/2}$.
 
 # %%
 table = dynamics.decoupling_table(5, settings.gram_widths, generator=generator(0, "one run, gram"))
@@ -231,7 +250,15 @@ show(
 # %% [markdown]
 # ### Figure 3c: goals and the rest
 #
-# The sum of all $r_{kkk}$ ($k=0$ included) should become $d-1$, and the sum of all other $r_{k_1k_2k}$ zero. The paper's
+# The sum of all $r_{kkk}$ ($k=0$ included) should become $d-1$, and the sum of all other $r_{k_1k_2k}$ zero. There are
+# nearly $d^3$ of these, but the sum factorises: $\sum_kA_{kj}$ is the weight $w_a[j,0]$, so that one product per node is
+# the sum of them all.
+
+# %% tags=["remove-input"]
+source(potentials.diagonal_sum, potentials.off_diagonal_sum)
+
+# %% [markdown]
+# The paper's
 # axis counts checkpoints: one per epoch up to 199, then one in a hundred (hence the kinks at 200). Look at the overshoot of
 # the goals, and at the others, which swing below zero before it and above zero after it.
 

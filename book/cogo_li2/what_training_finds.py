@@ -56,6 +56,7 @@ from learndyn.cogo_li2.claims import what_training_finds_checks as checks
 from learndyn.core.claims import Ledger
 from learndyn.core.explorer import explore
 from learndyn.core.plotting import show, use_style
+from learndyn.core.source import source
 from learndyn.core.tables import frame_html
 
 use_style()
@@ -87,7 +88,14 @@ show(
 #
 # ## The same picture, made here
 #
-# Small groups train in seconds. For each $d$ below, all weight decays and seeds are one ensemble. Look down the columns: the
+# Small groups train in seconds. Orders are counted from `spectrum`, in its part 0, which is $A$; a node counts at every
+# frequency where it is above the threshold:
+
+# %% tags=["remove-input"]
+source(factoriser.orders_by_amplitude)
+
+# %% [markdown]
+# For each $d$ below, all weight decays and seeds are one ensemble. Look down the columns: the
 # share of order 6 (rust) falls with $d$. The last column fails as soon as $d>7$: at weight decay 0.02 the pull towards zero
 # wins before a solution has formed, although up to $d=13$ a network that had one would keep it.
 
@@ -312,7 +320,7 @@ show(
 # \begin{aligned}
 # f&=(K-n_6)\bigl(12\cdot1.5^{2/3}\\
 # &\quad+3/n_6\bigr)+18\,n_6 ,\\
-# n_6^{*}&\approx\sqrt{1.316\,K}.
+# n_6^{*}&\approx\sqrt{1.318\,K}.
 # \end{aligned}
 # $$ (eq-what-training-finds-law)
 #
@@ -346,7 +354,15 @@ Markdown(
 
 # %% [markdown]
 # The counts stay above the optimum, less so with more weight decay. The *norms* are another matter: given the mix
-# of orders, the law has no freedom left. Look at the distance from zero, and at the dashed lines, which add the shrinkage of
+# of orders, the law has no freedom left. In full, with `frequency_norm` for $E_n$ of
+# [Building solutions by algebra](build_by_algebra.py), and `host_norm` for what one bias costs a single host (`rebalance`,
+# not used here, lets hosts trade the scale of inputs against that of outputs):
+
+# %% tags=["remove-input"]
+source(norms.solution_norm)
+
+# %% [markdown]
+# Look at the distance from zero, and at the dashed lines, which add the shrinkage of
 # [One training run under the microscope](one_run.py).
 
 # %%
@@ -362,8 +378,13 @@ show(
 #
 # Memorisation is a solution, too: $d^2$ nodes, one for each pair $(x,y)$, zero loss. It is a product of two long polynomials, so
 # Theorem 5 promises that it is joined to lower orders through zero-loss networks, and that weight decay has a slope to go down.
-# The theorem does not say that Adam finds the way.
-#
+# The theorem does not say that Adam finds the way. The product, with one factor $1+u+\dots+u^{d-1}$ for each input (`part`); $u$
+# is a single node:
+
+# %% tags=["remove-input"]
+source(algebra.memorisation)
+
+# %% [markdown]
 # So start there, with $d=7$ and all $49$ nodes, and train. Indigo runs have a little noise on the weights; the green one has none, so
 # that only rounding breaks its symmetry; the rust one has no weight decay. Look at the plateau, at the moment when hundreds of
 # epochs of nothing end, and at the loss meanwhile.

@@ -56,7 +56,8 @@ def condition_classes(
     for u, (su, tu) in parts:
         for v, (sv, tv) in parts:
             s, t = su + sv, tu + tv
-            classes.setdefault((s % character_order, t % character_order), []).append((u, v, (s, t)))
+            key = s % character_order, t % character_order
+            classes.setdefault(key, []).append((u, v, (s, t)))
     return classes
 
 
@@ -105,16 +106,20 @@ class DesignProblem:
 
     def linearise(
         self, x: Float[Tensor, "start unknown"]
-    ) -> tuple[Float[Tensor, "start equation"], Float[Tensor, "start equation unknown"]]:
+    ) -> tuple[
+        Float[Tensor, "start equation"],
+        Float[Tensor, "start equation unknown"],
+    ]:
         """Real and imaginary parts of the sums, with d/dα exp i(sα+tβ) = is·exp i(sα+tβ)."""
         angles = x.unflatten(-1, (-1, 2))
         exponents, merge = self._tables(angles)
         phase = angles @ exponents.T
         unit = torch.complex(phase.cos(), phase.sin())  # start node term
         residual = torch.view_as_real(unit.sum(-2) @ merge).flatten(1)
-        slope = 1j * unit[:, :, None, :] * exponents.T.to(unit.dtype)  # start node angle term
-        jacobian = torch.view_as_real((slope @ merge).flatten(1, 2).mT).movedim(-1, 2)
-        return residual, jacobian.flatten(1, 2)
+        # start node angle term
+        slope = 1j * unit[:, :, None, :] * exponents.T.to(unit.dtype)
+        jacobian = torch.view_as_real((slope @ merge).flatten(1, 2).mT)
+        return residual, jacobian.movedim(-1, 2).flatten(1, 2)
 
     def _tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
         terms = [e for condition in self.conditions for e in condition]

@@ -135,14 +135,16 @@ def gram(
 
 
 def pull_back(
-    z: Complex[Tensor, "*batch part node character"], g: Complex[Tensor, "*batch k1 k2 k"]
+    z: Complex[Tensor, "*batch part node character"],
+    g: Complex[Tensor, "*batch k1 k2 k"],
 ) -> Complex[Tensor, "*batch part node character"]:
     """J*g without forming J: 3(d−1)³q operations."""
     a, b, c = z.conj().unbind(-3)
-    gc = torch.einsum("...xyz,...jz->...jxy", g, c)
-    ga = (gc @ b[..., None])[..., 0]
-    gb = (gc.mT @ a[..., None])[..., 0]
-    return torch.stack([ga, gb, torch.einsum("...xyz,...jx,...jy->...jz", g, a, b)], -3)
+    with_c = torch.einsum("...xyz,...jz->...jxy", g, c)
+    to_a = (with_c @ b[..., None])[..., 0]
+    to_b = (with_c.mT @ a[..., None])[..., 0]
+    to_c = torch.einsum("...xyz,...jx,...jy->...jz", g, a, b)
+    return torch.stack([to_a, to_b, to_c], -3)
 
 
 def push_forward(
@@ -159,7 +161,8 @@ def velocity(
     z: Complex[Tensor, "*batch part node character"],
 ) -> Complex[Tensor, "*batch part node character"]:
     """ż = −(1/d) J* conj(∇_r ℓ): gradient flow of real weights on the two-term loss, seen in z."""
-    return -pull_back(z, two_term_gradient(potentials(z)).conj()) / (z.shape[-1] + 1)
+    gradient = two_term_gradient(potentials(z))
+    return -pull_back(z, gradient.conj()) / (z.shape[-1] + 1)
 
 
 def potential_velocity(
@@ -175,7 +178,8 @@ def decoupling_rate(d: int, nodes: int, scale: float) -> float:
 
 
 def decoupled_flow(
-    r0: Complex[Tensor, "*batch k1 k2 k"], turns: Float[Tensor, " time"]
+    r0: Complex[Tensor, "*batch k1 k2 k"],
+    turns: Float[Tensor, " time"],
 ) -> Complex[Tensor, "time *batch k1 k2 k"]:
     """r(t) = δ + (r(0) − δ)e^{−λt} of Theorem 6, at times λt = ``turns``."""
     delta = goal(r0.shape[-1] + 1, r0)
@@ -330,7 +334,7 @@ def theorem5_path(
         raise ValueError("times of the path must lie in [0, 1]")
     kept = y.prod(0).sum(0)[1:]
     if not torch.allclose(kept, torch.ones_like(kept), atol=1e-6):
-        raise ValueError("y must have r_kkk(y) = 1 at every non-trivial character")
+        raise ValueError("y needs r_kkk = 1 at every non-trivial character")
     t = times.to(y.dtype)[:, None, None, None]
     one = torch.ones_like(y[:, :1])
     factor = torch.cat([t.pow(1 / 3) * one, (1 - t).pow(1 / 3) * y], 2)

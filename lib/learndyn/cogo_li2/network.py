@@ -25,11 +25,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def forward(
-    weights: Float[Tensor, "*batch part node element"], activation: str = "sqr"
+    weights: Float[Tensor, "*batch part node element"],
+    activation: str = "sqr",
 ) -> Float[Tensor, "*batch element element element"]:
     """Outputs o_z(x, y) of the network on the whole table, axes (x, y, z)."""
     w_a, w_b, w_c = weights.unbind(-3)
-    hidden = ACTIVATIONS[activation](w_a[..., :, :, None] + w_b[..., :, None, :])
+    inputs = w_a[..., :, :, None] + w_b[..., :, None, :]
+    hidden = ACTIVATIONS[activation](inputs)
     return torch.einsum("...jxy,...jz->...xyz", hidden, w_c)
 
 
@@ -39,8 +41,8 @@ def projected_mse(
     cells: Bool[Tensor, "*batch element element"] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """ℓ = mean over the chosen cells of ‖P o − P e_label‖², with P = I − (1/d)11ᵀ; (d−1)/d for o = 0."""
-    targets = torch.nn.functional.one_hot(labels, labels.shape[0]).to(outputs.dtype)
-    difference = outputs - targets
+    targets = torch.nn.functional.one_hot(labels, labels.shape[0])
+    difference = outputs - targets.to(outputs.dtype)
     difference = difference - difference.mean(-1, keepdim=True)
     return _mean_over(difference.square().sum(-1), cells)
 

@@ -56,7 +56,13 @@ def host_norm(d: int) -> float:
     return 6 * d * coefficient_modulus(6, d) ** 2
 
 
-def solution_norm(n4: int, n6: int, d: int, *, rebalance: bool = False) -> float:
+def solution_norm(
+    n4: int,
+    n6: int,
+    d: int,
+    *,
+    rebalance: bool = False,
+) -> float:
     """Predicted squared norm of a network with n4 frequencies of order 4 and n6 of order 6 (own).
 
     n4·E_4 + n6·E_6 + (n4/n6)·H with E_n = :func:`frequency_norm` and H = :func:`host_norm`: the paper's
@@ -71,7 +77,9 @@ def solution_norm(n4: int, n6: int, d: int, *, rebalance: bool = False) -> float
     if n6 == 0:
         return math.inf
     bias = n4 / n6 * host_norm(d)
-    return own + (hosts * (1 + 3 * bias / hosts) ** (1 / 3) if rebalance else hosts + bias)
+    if rebalance:
+        return own + hosts * (1 + 3 * bias / hosts) ** (1 / 3)
+    return own + (hosts + bias)
 
 
 def dc_host_norm(n4: int, d: int) -> float:

@@ -99,28 +99,42 @@ def loss_budget(
     d = group.size
     if not include_dc:
         spectrum = torch.cat([torch.zeros_like(spectrum[..., :1]), spectrum[..., 1:]], dim=-1)
-    a, b, c = spectrum.unbind(-3)
     half = group.half()
     # The coefficients of w_a², Σ_{k'} A_{k'} A_{m−k'}, come by FFT: no convolution is ever written out.
-    squares_a, squares_b = group.to_spectrum(group.to_weights(spectrum) ** 2)[..., :2, :, :].unbind(-3)
-    terms: list[list[Tensor]] = [[], [], [], []]
-    for k in half.characters.tolist():
-        # One output frequency at a time: a matrix r[k1, k2] instead of the tensor of all d³ potentials.
-        weighted = 2 * d * c[..., k, None]
-        r = (a * weighted).mT @ b
-        square_a, square_b = (squares_a * weighted).sum(-2) / 2, (squares_b * weighted).sum(-2) / 2
-        terms[0].append(_energy(r[..., k, k] - 1))
-        # Subtracting |r_kkk|² would cancel digits; leaving the entry out does not.
-        others = torch.ones(d - 1, d - 1, dtype=r.real.dtype, device=r.device)
-        others[k - 1, k - 1] = 0
-        terms[1].append((_energy(r[..., 1:, 1:]) * others).sum((-2, -1)))
-        terms[2].append(_energy(r[..., 0, 0] + square_a[..., 0] + square_b[..., 0]))
-        terms[3].append(
-            (_energy(r[..., 1:, 0] + square_a[..., 1:]) + _energy(r[..., 0, 1:] + square_b[..., 1:])).sum(-1)
-        )
+    squares = group.to_spectrum(group.to_weights(spectrum) ** 2)[..., :2, :, :]
+    # One output frequency at a time: a matrix r[k1, k2] instead of the tensor of all d³ potentials.
+    terms = [terms_at(k, spectrum, squares) for k in half.characters.tolist()]
     multiplicity = torch.where(half.self_conjugate, 1, 2).to(terms[0][0])
-    goal, cross, bias, square = (torch.stack(term, dim=-1) * multiplicity / d for term in terms)
+    families = (torch.stack(term, dim=-1) * multiplicity / d for term in zip(*terms, strict=True))
+    goal, cross, bias, square = families
     return LossBudget(goal, cross, bias, square, multiplicity, tuple(half.characters.tolist()), d)
+
+
+def terms_at(
+    k: int,
+    spectrum: Complex[Tensor, "*batch part node character"],
+    squares: Complex[Tensor, "*batch side node character"],
+) -> tuple[Tensor, ...]:
+    """R_g, R_c, R_n and R_* at one output frequency k, the braces of :func:`loss_budget`.
+
+    ``squares`` are the coefficients of w_a² and w_b².
+    """
+    a, b, c = spectrum.unbind(-3)
+    d = spectrum.shape[-1]
+    weighted = 2 * d * c[..., k, None]
+    r = (a * weighted).mT @ b  # r[k1, k2]
+    wave_a, wave_b = squares.unbind(-3)
+    half_a = (wave_a * weighted).sum(-2) / 2  # at index m
+    half_b = (wave_b * weighted).sum(-2) / 2
+    goal = _energy(r[..., k, k] - 1)
+    # Leaving |r_kkk|² out keeps the digits that subtracting it would cancel.
+    others = torch.ones(d - 1, d - 1, dtype=r.real.dtype, device=r.device)
+    others[k - 1, k - 1] = 0
+    cross = (_energy(r[..., 1:, 1:]) * others).sum((-2, -1))
+    bias = _energy(r[..., 0, 0] + half_a[..., 0] + half_b[..., 0])
+    square_a = _energy(r[..., 1:, 0] + half_a[..., 1:])
+    square_b = _energy(r[..., 0, 1:] + half_b[..., 1:])
+    return goal, cross, bias, (square_a + square_b).sum(-1)
 
 
 def _energy(values: Tensor) -> Tensor:

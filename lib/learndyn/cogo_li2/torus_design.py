@@ -211,16 +211,22 @@ def _quotient(angles: Tensor) -> Tensor:
 
 
 def invariant(
-    angles: Float[Tensor, "*batch node 2"], shift: Float[Tensor, "*batch_or_one 2"], tolerance: float = 1e-3
+    angles: Float[Tensor, "*batch node 2"],
+    shift: Float[Tensor, "*batch_or_one 2"],
+    tolerance: float = 1e-3,
 ) -> Bool[Tensor, "*batch"]:
     """Whether the set of nodes, with multiplicities, is unchanged by a shift of the torus.
 
     Modulo node permutations and the sign gauge (a, b) → (−a, −b), which is the shift (π, π).
     """
-    points, moved = _quotient(angles), _quotient(angles + shift[..., None, :])
-    hits = ((moved[..., :, None, :] - points[..., None, :, :]).abs().amax(-1) < tolerance).sum(-1)
-    multiplicity = ((points[..., :, None, :] - points[..., None, :, :]).abs().amax(-1) < tolerance).sum(-1)
-    return (hits == multiplicity).all(-1)
+    points = _quotient(angles)
+
+    def multiplicity(of: Tensor) -> Tensor:
+        gaps = of[..., :, None, :] - points[..., None, :, :]
+        return (gaps.abs().amax(-1) < tolerance).sum(-1)
+
+    moved = _quotient(angles + shift[..., None, :])
+    return (multiplicity(moved) == multiplicity(points)).all(-1)
 
 
 def classify(angles: Float[Tensor, "start node 2"]) -> dict[str, Bool[Tensor, " start"]]:
