@@ -212,28 +212,33 @@ def test_the_plain_checkout_builds_with_jupyter_book(new_book):
     assert (html / "_static/mathjax/tex-chtml.js").is_file()
 
 
-def test_a_cell_that_hangs_is_stopped_and_named(book):
-    book.edit("book/demo/beta.py", "two.total(count)", "import time\ntime.sleep(3600)")
-    command = [
-        sys.executable,
-        "-m",
-        "learndyn.pipeline.execute",
-        "demo/beta",
-        "--root",
-        ".",
-        "--profile",
-        "quick",
-    ]
-    # The cells before it take less, also on a busy machine.
-    done = subprocess.run(
-        [*command, "--log", "beta.ipynb", "--cell-timeout", "10"],
+def execute_beta(book, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "learndyn.pipeline.execute", "demo/beta", "--log", "beta.ipynb"]
+    return subprocess.run(
+        [*command, "--root", ".", "--profile", "quick", *arguments],
         cwd=book.root,
-        env=book.environment,
+        env=book.environment | environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_cell_that_hangs_is_stopped_and_named(book):
+    book.edit("book/demo/beta.py", "two.total(count)", "import time\ntime.sleep(3600)")
+    # The cells before it take less, also on a busy machine.
+    done = execute_beta(book, "--cell-timeout", "10")
     assert done.returncode == 1
     note = json.loads((book.root / "_build/quick/logs/demo/beta.failure.json").read_text(encoding="utf-8"))
     assert note["cell"] == 3
     assert "CellTimeoutError" in note["sentence"]
+
+
+def test_a_long_folder_for_temporary_files_is_no_hindrance(book):
+    folder = book.root / ("temporary" * 12)  # longer than a socket's name may be
+    folder.mkdir()
+    book.executed("demo/beta").unlink()
+    done = execute_beta(book, TMPDIR=str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert book.executed("demo/beta").is_file()
+    assert not list(folder.iterdir())

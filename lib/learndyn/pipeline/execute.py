@@ -18,6 +18,7 @@ import jupytext
 import nbformat
 import papermill
 import typer
+import zmq
 from filelock import FileLock
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -87,9 +88,13 @@ def _reached_through(folder: str) -> Config:
     """Settings of a kernel that is reached through files in a folder of its own.
 
     Of TCP ports each kernel would be given five that are free just then, and of two kernels that start
-    together one now and then finds a port taken.
+    together one now and then finds a port taken. They remain for a folder whose name is too long for the
+    system's sockets, which a long TMPDIR makes.
     """
-    return Config(KernelManager={"transport": "ipc", "ip": f"{folder}/socket"})
+    prefix = f"{folder}/socket"
+    if len(os.fsencode(f"{prefix}-5")) > zmq.IPC_PATH_MAX_LEN:
+        return Config()
+    return Config(KernelManager={"transport": "ipc", "ip": prefix})
 
 
 def _write(path: Path, text: str) -> None:
