@@ -222,6 +222,14 @@ def test_frames_have_the_pixels_of_the_still_in_fewer_bytes(make):
     assert len(frame) < 0.9 * len(still)
 
 
+def test_frames_are_png_where_pillow_has_no_webp(make, monkeypatch):
+    wanted = decoded(frames_of(make().to_html())["images"][1])
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "webp")
+    frame = frames_of(make().to_html())["images"][1]
+    assert frame.startswith("data:image/png")
+    np.testing.assert_array_equal(decoded(frame), wanted)
+
+
 def test_controls_start_hidden_and_no_text_can_break_out(make):
     body = make(
         lambda kind: draw(1.0),

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, features
 
 from learndyn.core import plotting
 
@@ -267,7 +267,7 @@ class Explorer:
                         f"the first one {_size(still)}; draw all frames with one figure size"
                     )
                 seen[picture] = len(images)
-                images.append(plotting.data_uri(_webp(picture), "image/webp"))
+                images.append(_compact_uri(picture))
                 weight += len(images[-1])
             if weight > self.budget:
                 raise ExplorerError(
@@ -334,12 +334,14 @@ def _quantise(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _webp(png: bytes) -> bytes:
+def _compact_uri(png: bytes) -> str:
     """The same pixels in two thirds of the bytes (a still remains PNG, which every viewer knows)."""
+    if not features.check("webp"):  # a Pillow built from source may lack it
+        return plotting.data_uri(png, "image/png")
     buffer = io.BytesIO()
     # a higher method takes longer and saves next to nothing
     Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "webp", lossless=True, quality=50, method=2)
-    return buffer.getvalue()
+    return plotting.data_uri(buffer.getvalue(), "image/webp")
 
 
 def _size(png: bytes) -> tuple[int, int]:
