@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.internal.conjecture import providers
 
 # Two cores are the smallest machine on which the tests must be quick; torch and NumPy read these when first
 # imported, and every child process inherits them.
@@ -32,8 +31,11 @@ UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeat", derandomize=True, **UNHURRIED)
 settings.register_profile("explore", print_blob=True, **UNHURRIED)
 settings.load_profile("repeat")
-# Hypothesis also tries constants found in whatever modules earlier tests on the same worker imported.
-providers._get_local_constants = lambda: providers._local_constants
+# Hypothesis also tries constants found in whatever modules earlier tests on the same worker imported; no setting
+# prevents it. Versions that do this elsewhere still work.
+providers = sys.modules.get("hypothesis.internal.conjecture.providers")
+if hasattr(providers, "_get_local_constants") and hasattr(providers, "_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 ROOT = Path(__file__).parents[1]
 COPIED_FILES = ("Snakefile", "_config.yml", "references.bib", "constraints.txt")
