@@ -22,7 +22,7 @@ def test_losses_of_figure_4():
     log = published.figure4_loss()
     ours = train(PRESETS["figure_4"]).loss.isel(run=0).sel(step=log.step)
     early = log.step <= 10
-    np.testing.assert_allclose(ours[early], log[early], rtol=1e-6)
+    np.testing.assert_allclose(ours[early], log[early], rtol=2e-6)  # 2e-7 to 4e-7 by the processor's kernels
     # The published loss is −ln α in single precision: 2⁻²⁴ near α = 1 is 3e-3 of the last ones.
     np.testing.assert_allclose(ours, log, rtol=3e-3)
 

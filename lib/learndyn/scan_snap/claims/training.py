@@ -66,7 +66,7 @@ def _check_log(panels: xr.Dataset) -> Outcome:
     close = np.abs(ours.values - log.values) <= 1e-3 * log.values + ROUNDING
     early, everywhere, rest = log_gaps(panels)
     words = f"within {early:.0e} until step 10; then {everywhere:.1e}, or {rest:.0e} absolute"
-    return Outcome(words, early <= 1e-6 and bool(close.all()))
+    return Outcome(words, early <= 2e-6 and bool(close.all()))
 
 
 def _check_attention(settings: tuple[str, ...], allowed: float):
@@ -265,6 +265,7 @@ def _check_collapse(ablations: xr.Dataset) -> Outcome:
 def _check_still(ablations: xr.Dataset) -> Outcome:
     _, _, path = _variant(ablations, "published")
     entropy, common, moved = _variant(ablations, "residual")
+    # sequences of finite length are 0.0004 and 0.0007 off, for all seeds
     holds = _near(entropy, 2.1513, 0.002) and _near(common, 0.6452, 0.002) and moved < 0.02 * path
     return Outcome(f"{entropy:.4f} nats, common {common:.4f}, path {100 * moved / path:.2g} %", holds)
 
@@ -282,8 +283,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Training loss of the run with ratio 1, every second step, against the authors' own log",
         "authors' log",
         _check_log,
-        "the log's digits: 1e-6 relative until step 10; then 1e-3 relative plus 6e-8, the rounding of 1 in "
-        "single precision",
+        "2e-6 relative until step 10, some thirty roundings in single precision; then 1e-3 relative plus "
+        "6e-8, the rounding of 1",
     ),
     Claim(
         "scan.fig4-attention",
