@@ -76,7 +76,7 @@ ledger = Ledger("scan_snap", "ingredients", claims.CLAIMS)
 # ## Scan, then snap
 #
 # This is what the page explains: the paper's small synthetic task ("Syn-Small") with its learning rates and its momentum, in
-# the limit of long sequences and large batches. Each line is the attention that a query pays to one token. Look at the order
+# the limit of infinite sequences and batches, the *mean field*. Each line is the attention that a query pays to one token. Look at the order
 # in which things happen: the ten common tokens lose, the distinct ones fan out by their frequency, and all of them turn
 # level long before one token has won.
 
@@ -86,7 +86,7 @@ show(
     figures.scan_and_snap(trained),
     name="scan-and-snap",
     caption="Attention of one query on the tokens of its next token (above), the ten common ones in one grey line, and "
-    "the speed $\\Vert Z_{t+1}-Z_t\\Vert_F$ of the attention logits (below). Mean field of SGD with momentum.",
+    "the speed $\\Vert Z_{t+1}-Z_t\\Vert_F$ of the attention logits (below).",
 )
 
 # %% [markdown]
@@ -159,10 +159,11 @@ source(gradients.per_sample_gradients)
 found = experiments.check_lemma1(seed=settings.seed)
 ledger.check("scan.counts", found, at_paper_scale=True)
 ledger.check("scan.lemma1", found, at_paper_scale=True)
-Markdown(
+words = (
     f"Largest differences over {found.sequences} sequences: log-likelihood from counts {found.likelihood:.0e}; gradient of "
     f"$Y$ {found.decoder:.0e}, of $Z$ {found.attention:.0e}; row sums {found.row_sum:.0e}."
 )
+Markdown(words.replace("e-", "e−"))
 
 # %% [markdown]
 # ## Long sequences
@@ -296,7 +297,7 @@ show(
 # $$ (eq-scan-ingredients-decorrelated)
 #
 # with $f_n$ as the columns of $F$ and $E'=I-(F^\top F)^{-1}$. Then each class learns alone, at time $t/K$: $x$ becomes
-# $x(t/K)$. The loss follows,
+# $x(t/K)$. The loss $\ell$ of each class follows,
 #
 # $$
 # \begin{aligned}
@@ -335,7 +336,7 @@ table = experiments.precision_table(
 ledger.check("scan.corollary1", table, at_paper_scale=True)
 frame_html(
     table,
-    {"precision": "ε", "time": "t, exact", "measured": "error then, integrated", "sum": "sum", "order": "Corollary 1"},
+    {"precision": "ε", "time": "t, exact", "measured": "error at that t, integrated", "sum": "the sum", "order": "the product (Corollary 1)"},
     formats=dict.fromkeys(("time", "sum", "order"), "{:,.0f}") | {"measured": "{:.6f}"},
     label="Time to reach a precision",
 )
@@ -370,14 +371,15 @@ signal = experiments.measured_signal(
 )
 ledger.check("scan.gamma", signal, at_paper_scale=True)
 own, others = claims.signal_gaps(signal)
-Markdown(
+words = (
     f"Largest relative differences, $K=5$, $M=300$, six decades of time: along $f_n$ (that is $\\gamma$) {own:.0e}, along the "
     f"other $f_k$ ($\\gamma\\beta_{{nk}}$) {others:.0e}."
 )
+Markdown(words.replace("e-", "e−"))
 
 # %% [markdown]
 # The paper describes $\gamma$ by two asymptotes, and puts the transition at $t_0=2K\ln M/\eta_Y$, or between this and
-# $2(1+\omega_1)K\ln M/\eta_Y$. The peak itself has a closed form (derived): it is at $x^*=1+W\bigl((M-1)/e\bigr)$ with Lambert's
+# $2(1+\omega_1)K\ln M/\eta_Y$ with an $\omega_1<1$ that falls with $M$. The peak itself has a closed form (derived): it is at $x^*=1+W\bigl((M-1)/e\bigr)$ with Lambert's
 # $W$, that is at
 #
 # $$
@@ -445,11 +447,11 @@ show(
 )
 
 # %% [markdown]
-# **Which distinct tokens win?** Write $r=f_l^2/f_{l'}^2-1$ for two distinct tokens of a class. **Theorem 3**: under Lemma 4,
-# the closed dynamics of attention that the theorem assumes, $r$ grows by the factor
+# **Which distinct tokens win?** Write $r_{ll'}=f_l^2/f_{l'}^2-1$ for two distinct tokens of a class. **Theorem 3**: under Lemma 4,
+# an equation for the attention alone ([The theory ladder](theory_ladder.py)), $r_{ll'}$ grows by the factor
 #
 # $$
-# \frac{r(t)}{r(0)}=\chi_l(t)=e^{2z_l(t)},
+# \frac{r_{ll'}(t)}{r_{ll'}(0)}=\chi_l(t)=e^{2z_l(t)},
 # $$ (eq-scan-ingredients-ratio)
 #
 # whatever $l'$ is. All ratios grow by one factor, but from different starts, and so the rarest tokens fall behind first. Under the gradient
@@ -468,16 +470,16 @@ show(
     figures.ratios(growth.equal, experiment.peak_time(settings, shared)),
     name="scan-ratios",
     source="Theorem 3",
-    caption="Growth of $r$ for the most frequent distinct token $l$ against each of the others. Left: attention by Lemma 4. "
+    caption="Growth of $r_{ll'}$ for the most frequent distinct token $l$ against each of the others. Left: attention by Lemma 4. "
     "Right: gradient flow, same rates. Dotted: $t^*$.",
 )
 
 # %%
 Markdown(
-    f"Until $100\\,t^*$ the largest increase $r(t)/r(0)-1$ of the gradient flow is "
+    f"Theorem 3 wants equal increases $r_{{ll'}}(t)/r_{{ll'}}(0)-1$. In the flow, until $100\\,t^*$, the largest is "
     f"{claims.ratio_spread(growth.equal, 'gradient'):.1f} times the smallest at these rates, "
     f"{claims.ratio_spread(growth.fast_decoder, 'gradient'):.2f} times where $\\eta_Y/\\eta_Z$ is 100 times larger. There the "
-    f"theorem holds, but little happens: $r$ grows by {100 * float(growth.fast_decoder.growth[1, -1].max() - 1):.0f} %."
+    f"theorem holds, but little happens: $r_{{ll'}}$ grows by {100 * float(growth.fast_decoder.growth[1, -1].max() - 1):.0f} %."
 )
 
 # %% [markdown]
@@ -486,8 +488,7 @@ Markdown(
 # The force on attention is proportional to the signal, so attention should stop when $\gamma$ dies. But $\gamma$ dies like
 # $\ln t/t$, its integral grows without bound, and the logits go on like $\ln\ln t$ even by the paper's Theorem 4. How frozen is that? Below is
 # one task on one clock, which counts an iteration with momentum $\mu$ as $1/(1-\mu)$ steps. Look at the indigo line first: it
-# bends, and keeps a slope. The discs are steps without momentum; finite steps change nothing. Then the rust line:
-# momentum makes the snap.
+# bends, and keeps a slope. The discs, steps without momentum, lie on it. Then the rust line, with momentum: it turns level.
 
 # %%
 ledger.check("scan.snap-speed", flow, at_paper_scale=True)
@@ -499,8 +500,7 @@ show(
     name="scan-creep",
     source="after Theorem 4",
     caption="Syn-Small in the long-sequence limit: gradient flow (indigo line), the same in steps without momentum (discs), and "
-    "the run of the first figure (rust). Dotted: $t^*$. Title on the right: what common tokens lose in the last decade of "
-    "time, without and with momentum.",
+    "the run of the first figure (rust). Dotted: $t^*$.",
 )
 
 # %%
@@ -512,7 +512,7 @@ Markdown(
     f"{parts[2]:.1f} % in the next decade: it creeps, it does not freeze. On each run's own clock, from ten to a hundred times the "
     f"moment at which attention is fastest, {100 * without[1]:.1f} % change without momentum and {100 * with_momentum[1]:.1f} % "
     f"with it, after {100 * without[0]:.1f} % and {100 * with_momentum[0]:.1f} % until then. Momentum carries the decoder far beyond "
-    f"where the gradient alone brings it (loss {float(trained.loss[-1]):.0e} and {float(plain.loss[-1]):.0e} at the end of "
+    f"where the gradient alone brings it (loss {float(trained.loss[-1]):.1g} and {float(plain.loss[-1]):.1g} at the end of "
     "the lines), and the force dies with the loss. Even so it is not zero."
 )
 
@@ -621,10 +621,10 @@ Markdown(
 # %% tags=["hide-cell"]
 both = settings.replace(decoder_rate=10 * settings.decoder_rate, attention_rate=10 * settings.attention_rate)
 quick = experiment.follow(both, shared, experiment.multiples(60))
-gap = float(np.abs(quick.common_mass[-1] - flow.common_mass[-1]))
+np.testing.assert_allclose(quick.common_mass[-1], flow.common_mass[-1], atol=1e-9)
 steps = experiment.train_with_momentum(both, task)
 Markdown(
-    f"In the flow only the clock: the share of common tokens at $1000\\,t^*$ differs by {gap:.0e}, for the rates enter through their "
+    f"In the flow only the clock: the share of common tokens at $1000\\,t^*$ is the same to rounding, for the rates enter through their "
     f"ratio alone. Training takes finite steps: in the setting of the first figure common tokens end with "
     f"{100 * float(steps.common_mass[-1]):.0f} % instead of {100 * float(trained.common_mass[-1]):.0f} %."
 )

@@ -19,8 +19,8 @@
 # $\eta_Y$, leaves it sparser {cite:p}`tian2023scan`. Figure 6 measures the end of 640 runs.
 #
 # **What you will see.** The same 640 runs with the authors' random numbers, to the last published digit; a dip that
-# "larger $\eta_Y$, denser" does not have; how well a limit without any noise predicts all 64 points; and that gradient
-# flow, which the theorems describe, has next to none of the dependence on $\eta_Z$: without momentum it is gone from training, too.
+# "larger $\eta_Y$, denser" does not have; how well the mean field, without any noise, predicts all 64 points; and that gradient
+# flow has next to none of the dependence on $\eta_Z$, nor has training without momentum.
 
 # %% tags=["parameters"]
 queries = [1, 3, 5, 10]  # Q; every query has two next tokens
@@ -84,7 +84,7 @@ ledger = Ledger("scan_snap", "learning_rates", claims.CLAIMS)
 source(measures.distinct_entropy)
 
 # %% [markdown]
-# It says nothing about the common tokens. Ten distinct tokens of weights 0.1 to 1 start at 2.151; equal attention has
+# $H$ says nothing about the common tokens. Ten distinct tokens of weights 0.1 to 1 start at 2.151; equal attention has
 # $\ln10$; one winner has 0. The conservation law of Theorem 3 ([The theory ladder](theory_ladder.py)) leaves the distinct
 # tokens one degree of freedom, so that $H$ fixes all ten shares. Look at how little room there is: the range of all
 # published points, 1.55 to 2.09, lies between the steepest line and the one next to the start.
@@ -204,19 +204,19 @@ explore(
 )
 
 # %% [markdown]
-# ## The limit without noise
+# ## The mean field: a limit without noise
 #
 # Let sequences and batches be infinite and start from zero. Then no random number is left, all classes stay alike, and
 # the whole experiment is some twenty numbers under gradient ascent with momentum,
 #
 # $$
 # \begin{aligned}
-# v&\leftarrow 0.9\,v+\nabla J,\\
+# v&\leftarrow \mu\,v+\nabla J,\\
 # (Y,Z)&\leftarrow(Y,Z)+(\eta_Y,\eta_Z)\,v .
 # \end{aligned}
 # $$ (eq-scan-learning-rates-momentum)
 #
-# In the code the rates are within the velocity, which at constant rates is the same:
+# with $\mu=0.9$. In the code the rates are within the velocity, which at constant rates is the same:
 
 # %% tags=["remove-input"]
 source(symmetric_batch.momentum_steps)
@@ -235,8 +235,8 @@ for claim in ("mean-field", "mean-field-ratio"):
 show(
     figures.against_mean_field(entropy, paper.distinct_entropy, fit),
     name="scan-mean-field",
-    caption="Published entropies against those of the mean field, one point per cell; $r$ is the correlation among the "
-    "16 cells of a task. Dotted: equal.",
+    caption="Published entropies against those of the mean field, one point per cell, correlation over the 16 "
+    "cells of a task. Dotted: equal.",
 )
 
 # %%
@@ -291,7 +291,7 @@ Markdown(
 )
 
 # %% [markdown]
-# So it is something else, and equation {eq}`eq-scan-learning-rates-momentum` has a candidate: $v$ remembers. When the gradient
+# So it is something else. Equation {eq}`eq-scan-learning-rates-momentum` has a candidate: $v$ remembers. When the gradient
 # dies, attention is moving at full speed and coasts on. The memory lasts some ten iterations whatever the rates, and in the
 # flow's own time $\eta_Zt$ that is longer the larger $\eta_Z$. The test: no momentum, and ten times as many iterations at
 # the same rates. Look at whether the rust circles stay level (left), and whether they do at a large ratio (right).
@@ -321,16 +321,16 @@ small = experiments.mean_field(settings.queries, slow, ratios, steps=10 * settin
 small_fall, fall = (abs(experiments.fall(h)).max("rate_ratio") for h in (small.distinct_entropy, entropy))
 part = experiments.fall(entropy) / experiments.fall(paper.distinct_entropy)
 Markdown(
-    "Largest change over the attention rates in the mean field, among the ratios: "
+    "Largest change of the mean field's entropy from the smallest to the largest $\\eta_Z$, over the ratios: with slow rates "
     + ", ".join(f"{float(a):.3f} instead of {float(b):.3f} at $Q={int(a.queries)}$" for a, b in zip(small_fall, fall, strict=True))
-    + ". At the published rates its fall is, of the published one, "
-    + ", ".join(f"{100 * float(p.min()):.0f} to {100 * float(p.max()):.0f} % at $Q={int(p.queries)}$" for p in part)
-    + "."
+    + ". At the published rates the mean field makes this part of the published fall, by ratio: "
+    + ", ".join(f"{100 * float(p.min()):.0f} to {100 * float(p.max()):.0f} % at $Q={int(p.queries)}$" for p in part).replace("-", "−")
+    + ". (Below zero: it rises.)"
 )
 
 # %% [markdown]
-# So the paper's sentence about $\eta_Z$ is right for its experiments, for a reason that its theory does not contain. Two limits
-# of ours. Momentum without noise makes most of the published fall at small ratios with several queries, but about half of it
+# So the paper's sentence about $\eta_Z$ is right for its experiments, for a reason that its theory does not contain. Two
+# reservations. Momentum without noise makes most of the published fall at small ratios with several queries, but about half of it
 # at the largest ratio and a small part with one query. The rest needs momentum *and* the noise of batches or the random
 # start: the runs without momentum have that noise, and no such fall. And the usual account of momentum, a learning
 # rate ten times larger, is a different experiment, which has no steady fall with $\eta_Z$ (Exercise 1).
@@ -390,7 +390,7 @@ show(
 # %% [markdown]
 # ## Does the snap hold?
 #
-# The maps say so of the entropy, less so of the common tokens. Theorem 4 has the logit of a common token fall for ever, as
+# The maps say so of the entropy, less so of the attention on common tokens. Theorem 4 has the logit of a common token fall for ever, as
 # $-\frac12\ln\ln(M\eta_Yt/K)$ in the end. Look at the left panel for a plateau, of which there is none, then at the right
 # one, the same curves against the theory's own variable.
 
@@ -415,8 +415,8 @@ Markdown(
 )
 
 # %% [markdown]
-# The creep is slower than $\ln\ln t$: the force weakens as the classes lose their overlap, and the slope of Theorem 4
-# is only passed on the way down. Slow is not nothing: the flow creeps, it does not freeze. "Frozen" is true of the pattern
+# The creep is slower than $\ln\ln t$: the force weakens as the classes lose their overlap, and the curves pass the slope of Theorem 4
+# on the way down. But the flow creeps, it does not freeze. "Frozen" is true of the pattern
 # among distinct tokens to a few hundredths of a nat, and of the common ones on the scale of a training run only.
 #
 # ## Were 100 iterations enough?
@@ -459,7 +459,7 @@ show(
 ten = [10 * rate for rate in rates]
 large = experiments.mean_field([settings.phase_queries], ten, ratios, steps=settings.steps, momentum=0.0)
 falls = [experiments.fall(h.sel(queries=settings.phase_queries)).values for h in (entropy, large.distinct_entropy)]
-words = [", ".join(f"{value:.3f}" for value in found) for found in falls]
+words = [", ".join(f"{value:.3f}".replace("-", "−") for value in found) for found in falls]
 Markdown(
     f"No. From $\\eta_Z={rates[0]:g}$ to {rates[-1]:g} the entropy falls by {words[0]} with momentum at the ratios "
     f"{', '.join(f'{ratio:g}' for ratio in ratios)}, and by {words[1]} with tenfold rates (minus: it rises). Long steps do "

@@ -18,10 +18,13 @@
 # on English text: attention becomes sparse while SGD trains it (Figure 7), the sparser the larger the learning rate
 # (Figure 10) {cite:p}`tian2023scan`.
 #
-# **What you will see.** The published attention maps, read off the printed image, beside ours, in the same numbers. Then the
-# questions that the maps leave open: does a large rate make attention sparse, or only sooner sparse? Is it that a short text
-# is read too often? Does the pattern freeze? Do common words lose and distinct ones win? And does this model, which has
-# positions, attend to words at all? The answers depend on the rate; rate 5, that of Figure 7, behaves unlike the others.
+# **What you will see.** The published attention maps, read off the printed image, beside ours, and what the maps leave open: is it
+# the rate, or the time, or a short text? Does the pattern freeze? Which words win, and is it words at all, not places?
+#
+# **What is left of the theory.** The scan: at every rate attention leaves the common words for those that say something about the
+# next one, the frequent among them first. The snap: at small rates attention comes to rest, still dense; at rate 5, that of
+# Figure 7, it goes on to one key per row, and the keys change. That the rate decides between the two is beyond gradient flow, and so
+# beyond the theorems. All of it is at smaller scale than the paper's.
 
 # %% tags=["parameters"]
 text = "topics"  # help pages of Python; or "docstrings", "wikitext2", "wikitext103"
@@ -77,8 +80,8 @@ ledger = Ledger("scan_snap", "real_text", claims.CLAIMS)
 # %% [markdown]
 # ## The published maps
 #
-# The paper shows how 35 consecutive words attend to each other, at four moments of training. We have the weights by inverting
-# the colour map of the image. Look for vertical stripes: keys that many queries agree on.
+# The paper shows how 35 consecutive words attend to each other, at four moments of training. We read the weights off the colours of
+# the printed image. Look for vertical stripes: keys that many queries agree on.
 
 # %%
 theirs = experiments.published_maps()
@@ -111,19 +114,20 @@ show(
 # H=-\Bigl\langle\textstyle\sum_{j\le i}a_{ij}\ln a_{ij}\Bigr\rangle_i ,
 # $$ (eq-scan-real-text-entropy)
 #
-# is $\ln(T!)/T$ if every row is uniform over the $T$ places that it sees:
+# is $\ln(T!)/T$ if row $i$ is uniform over the $i$ places that it sees:
 
 # %%
 data = experiments.load(settings, settings.text, settings.vocabulary_size)
 uniform = uniform_causal_entropy(settings.figure7.window_length)
 Markdown(
-    f"{uniform:.3f} nats for $T=35$. The text here is `{data.name}`: {data.train.ids.numel():,} words to train on in "
+    f"That is {uniform:.3f} nats for $T=35$. The text here is `{data.name}` (in the quick profile the help pages of Python): "
+    f"{data.train.ids.numel():,} words to train on in "
     f"{data.train.columns} columns, {data.validation.ids.numel():,} to validate on, {len(data.vocabulary):,} different ones."
 )
 
 # %% [markdown]
 # The same function measures the published maps and ours. Beside {eq}`eq-scan-real-text-entropy` it counts rows that are
-# `decided`, rows that some key has `won`, and the `key_columns` that win them, which are the stripes:
+# `decided` (one weight above 0.95), and the `key_columns` that have `won` a row (weight above 0.5), which are the stripes:
 
 # %% tags=["remove-input"]
 source(experiments.map_statistics)
@@ -193,7 +197,7 @@ show(
 # ## Figure 10: the larger the rate, the sparser
 #
 # Now one rate for all parameters, at several rates and seeds. The ensemble trained here is small and short; beside it stand
-# archived runs, longer, of 2000 words and width 128. Look at the slope, not at the level: the level depends on when one stops.
+# archived runs, longer, with a vocabulary of 2000 words and width 128. Look at the slope, not at the level: the level depends on when one stops.
 
 # %%
 trained = experiments.rate_runs(settings)
@@ -215,7 +219,7 @@ frame_html(experiments.entropy_table(everything), label="Attention entropy at th
 # ### Is it the rate, or the time?
 #
 # A larger rate also gets further in the same number of iterations. Gradient flow knows only the product of the two: if that
-# were all, the curves on the right would be one. That was our guess. Look how long they stay together, and at the dashed one:
+# were all, the curves on the right would be one, as we had guessed. Look at how long they stay together, and at the dashed one:
 # rate 1, trained five times longer.
 
 # %%
@@ -239,7 +243,8 @@ Markdown(
 # ### Is it the rate, or a text read too often?
 #
 # The paper's 1500 batches are half of WikiText-2: it reads no passage twice. Ours is short, and is read many times. A model that
-# learns a text by heart might be why attention collapses. So the same runs on the documentation strings of Python's library.
+# learns a text by heart might be why attention collapses. So the same runs on a longer text, the documentation strings of
+# Python's library (`docstrings`), beside the help pages (`topics`).
 # Look at the vertical lines, where each text has been read once: how far has the dashed curve of rate 5 come, and has the model
 # begun to learn by heart?
 
@@ -260,8 +265,8 @@ Markdown(experiments.passes_sentence(archived, longer))
 # %% [markdown]
 # ## Does it snap?
 #
-# In the theory attention freezes long before one token has it all. In the published maps it does not: at the end nearly
-# every row has a single key, and it is not the one it had 500 iterations earlier.
+# In the theory attention freezes long before one token has it all. In the published maps it does not: at the end nearly every row has
+# a single key, mostly not the one that it had 500 iterations earlier.
 
 # %%
 theirs_kept = experiments.kept_winners(theirs, "snapshot").values
@@ -281,10 +286,10 @@ table = experiments.freeze_table(archived)
 words = {
     "rate": "rate",
     "entropy": "entropy at the end (nats)",
-    "change": "change over the last third",
+    "change": "change over the last third (nats)",
     "kept": "rows that keep their key over the last third",
 }
-frame_html(table, words, formats={"entropy": "{:.2f}", "change": "{:+.2f}", "kept": "{:.0%}"}, label="Snap by rate")
+frame_html(table, words, formats=figures.FREEZE_FORMATS, label="Snap by rate")
 
 # %% [markdown]
 # What ends the snap at large rates we have not measured. In the theory the force dies with the error of the decoder. On text
@@ -297,10 +302,10 @@ frame_html(table, words, formats={"entropy": "{:.2f}", "change": "{:+.2f}", "kep
 # $U_l$ what it would receive if every row were uniform. The *gain*
 #
 # $$
-# g_l=\ln\frac{R_l}{\sum_k R_k}-\ln\frac{U_l}{\sum_k U_k}
+# G_l=\ln\frac{R_l}{\sum_k R_k}-\ln\frac{U_l}{\sum_k U_k}
 # $$ (eq-scan-real-text-gain)
 #
-# stands for $z_{ml}$ averaged over the queries. Frequent words are common, for one. But the paper's *common* and *distinct* are
+# stands for $z_{ml}$ averaged over the queries. The most frequent words are surely common. But the paper's *common* and *distinct* are
 # about what a word says of the next one. We measure that by
 #
 # $$
@@ -318,7 +323,7 @@ frame_html(table, words, formats={"entropy": "{:.2f}", "change": "{:+.2f}", "kep
 source(text_words.specificity, text_words._information)
 
 # %% [markdown]
-# Look left at the words above one per cent, right at the distance between the outer curves.
+# Look left at the words that make more than 1 % of the text, right at the distance between the outer curves.
 
 # %%
 middle = experiments.at_rate(archived, 3.0)
@@ -356,7 +361,7 @@ moment = min(run.evaluation.values, key=lambda step: abs(int(step) - settings.st
 show(
     figures.word_scatter(run, int(moment)),
     name="scan-words",
-    caption="Words by frequency and gain; area: how often they can be attended to; named: those that move most attention.",
+    caption="Words by frequency and gain. Area: exposure, how often a word can be attended to. Named: those that move most attention.",
 )
 
 # %% [markdown]
@@ -376,13 +381,14 @@ show(
 )
 
 # %% [markdown]
-# At small rates places do count: the word before gets more than its share, and a shuffle takes a good part of the attention.
+# At small rates places do count: the word before gets more than its share, and a shuffle takes a good part of the attention. The
+# columns are those of the figure at the end of training: left panel first, then the right one.
 
 # %%
 words = {
     "rate": "rate",
     "shuffle": "left by the shuffle",
-    "by place": "if places counted",
+    "by place": "left if only places counted",
     "before": "weight of the word before",
 }
 formats = dict.fromkeys(("shuffle", "by place", "before"), "{:.2f}")
@@ -394,11 +400,11 @@ frame_html(table, words, formats=formats, label="Words and places by rate")
 # | the theory | this model | how much it matters |
 # |---|---|---|
 # | no positions | sinusoids | little at rate 5, more at small rates: the shuffle above |
-# | the query is masked out | a word sees itself | little: next cell |
+# | the query is masked out | a word sees itself | little: numbers below |
 # | fresh independent sequences; what comes next can be known | consecutive windows of one text; it cannot be known | the loss does not go to zero, and at rate 5 attention does not freeze |
 # | $Y$ and $Z$ are free matrices | products of embeddings, $W_Q$, $W_K$, $W_V$; residual, normalisations, ReLU network | not separated here |
 # | plain gradient | dropout, clipping | exercises 1 and 2 |
-# | one layer | three | upper layers stay dense |
+# | one layer | one, or three | upper layers stay dense |
 
 # %%
 own = [float(some.places.sel(place="self").isel(evaluation=-1).mean()) for some in (archived, run)]
@@ -430,9 +436,9 @@ explore(
 # %% [markdown]
 # ## Where the story stops
 #
-# - The paper's words describe text better than its figure does. At rates 1 to 3 attention scans (common words lose, specific
-#   ones win, the frequent among them first) and comes to rest dense. At rate 5, that of Figure 7, it goes on to one key per row,
-#   the keys change, and what they say about the next word matters less and less.
+# - The answer: the paper's words describe text better than its figure does. At rates 1 to 3 attention scans (common words lose,
+#   specific ones win, the frequent among them first) and comes to rest dense. At rate 5, that of Figure 7, it goes on to one key per
+#   row, the keys change, and what they say about the next word matters less and less.
 # - Equal products of rate and iteration, unequal ends: that is beyond gradient flow, and so beyond every theorem of this chapter.
 #   Between rate 3 and rate 5 something gives way. Try more `rates` there, `width = 64`, which puts the
 #   collapse of Figure 7 off by far, or `vocabulary_size = 500`, which hastens it.
@@ -455,7 +461,11 @@ explore(
 # %% tags=["hide-cell"]
 usual = experiments.at_rate(next(iter(trained.values())), max(settings.rates)).isel(run=0)
 sure = experiments.variant(settings, dropout=0.0)
-Markdown(experiments.compare({"with dropout": usual, "without": sure}))
+usual_end, sure_end = (float(some.attention_entropy.isel(layer=0, evaluation=-1)) for some in (usual, sure))
+Markdown(
+    experiments.compare({"with dropout": usual, "without": sure})
+    + f" Attention ends {'sparser' if sure_end < usual_end else 'denser'} without dropout."
+)
 
 # %% [markdown]
 # **2.** Do not clip the gradients (`clip_norm=None`). How much of the recipe hangs on it?

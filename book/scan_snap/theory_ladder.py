@@ -100,8 +100,8 @@ show(
 )
 
 # %% [markdown]
-# Somewhere between the two, more than an order of magnitude is lost. This page finds out where. These are the rungs; time $t$
-# counts steps of batch size 1 on all of them.
+# Somewhere between the two, more than an order of magnitude is lost. This page finds out where. These are the rungs; each is the one
+# above it with one more thing given up, and time $t$ counts steps of batch size 1 on all of them.
 #
 # | rung | what is new | in `learndyn.scan_snap` |
 # |---|---|---|
@@ -109,7 +109,7 @@ show(
 # | mean field | $T\to\infty$, infinite batches | `symmetric_batch.heavy_ball` |
 # | gradient flow | small steps, no momentum | `flow.solve`, `symmetric.solve` |
 # | decorrelated flow | another update of $Y$, so that classes decouple (Theorem 1) | `update="decorrelated"` |
-# | Lemma 4 | the decoder in closed form, as if attention had always been what it is now; $\beta$ without its $1/M$ | `attention_ode.solve` |
+# | Lemma 4 | the decoder in closed form, as if attention had always been what it is now; no terms of order $1/M$ | `attention_ode.solve` |
 # | Theorem 4 | one query, one common token, constant norms | `one_common_token.growth` |
 #
 # ## What the assumptions ask
@@ -137,16 +137,20 @@ frame_html(experiments.regimes(theory | {name: one.to_classes() for name, one in
 # $$
 # \begin{aligned}
 # \dot Y&=\eta_Y\sum_n P(n)\,f_n\,(e_n-\alpha_n)^\top,\\
-# \dot z_m&=\eta_Z\!\!\sum_{n\in\psi^{-1}(m)}\!\! P(n)\,\mathrm{diag}(f_n)\\
+# \dot z_m&=\eta_Z\sum_{\psi(n)=m}\! P(n)\,\mathrm{diag}(f_n)\\
 # &\qquad\times(I-f_nf_n^\top)\,Y(e_n-\alpha_n).
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-flow)
 #
 # If all classes look alike, each row of $Y$ holds at most three different values, and the flow reduces exactly to about twenty
-# numbers, whatever $K$ and $M$ (derived). Let $x$ be a row's value on its own next token less that on a token that is never
-# predicted, $y$ the same less that on another class's next token (distinct tokens $d$ only; a common token $c$ argues for all classes
-# alike), $\alpha$ the probability of the right next token, $\alpha'$ of one of the $K-1$ others, $\alpha''$ of one of the $M-K$ that are
-# never right. Then, with $r$ classes to a query and $r_c=r$, $r_d=1$,
+# numbers, whatever $K$ and $M$ (derived). An index $c$ is for a common token, $d$ for a distinct one.
+#
+# - $x_c$, $x_d$: the token's logit for its own next token less that for a token that is never right; $y_d$: less that for another
+#   class's next token. (A common token argues for all classes alike.)
+# - $\alpha$, $\alpha'$, $\alpha''$: probability of the right next token, of one of the $K-1$ others, of one of the $M-K$ never right.
+# - $r_c=r$ and $r_d=1$: how many of the $r$ classes of a query use the token.
+#
+# Then
 #
 # $$
 # \begin{aligned}
@@ -160,7 +164,7 @@ frame_html(experiments.regimes(theory | {name: one.to_classes() for name, one in
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-reduction)
 #
-# In code, `t` holds what a state makes: $f$ (`unit`), $\alpha'$ (`other`), $\alpha''$ (`never`), $g$ (`signal`) and $f^\top g$ (`drift`);
+# In code, `t` holds what follows from a state: $f$ (`unit`), $\alpha'$ (`other`), $\alpha''$ (`never`), $g$ (`signal`) and $f^\top g$ (`drift`);
 # the rates are divided by $K$ already.
 
 # %% tags=["remove-input"]
@@ -173,7 +177,7 @@ source(Equations.gradient_errors, Equations.velocity)
 gaps = steps.reduction_gaps()
 ledger.check("scan.ladder-reduction", gaps, at_paper_scale=True)
 words = "; ".join(f"${name}$: {gap:.0e}" for name, gap in gaps.items())
-Markdown(f"Reduction against the full flow, largest distance of the logits: {words}.")
+Markdown(f"Reduction against the full flow, largest distance of the logits: {words}.".replace("e-", "e−"))
 
 # %% [markdown]
 # ### How attention starts
@@ -188,8 +192,8 @@ Markdown(f"Reduction against the full flow, largest distance of the logits: {wor
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-early)
 #
-# Mind the $1/M$: two classes that overlap in a large vocabulary hardly notice each other at first, since the decoder's doubt is
-# spread over all $M$ tokens. Look at the line through the circles, and at Lemma 4, which has no such factor.
+# Mind the $1/M$: in a large vocabulary two classes that overlap hardly push each other at first, since each is only one of $M$
+# wrong answers. Look at the line through the circles, and at Lemma 4, which has no such factor.
 
 # %%
 law = steps.early_law(np.geomspace(1e-3, 10, 25))
@@ -227,7 +231,8 @@ show(
 # $$ (eq-scan-theory_ladder-signal)
 #
 # Here $h=h(t/K)$ is the growth of a decoder at frozen attention ([The model and its two ingredients](ingredients.py)); $\iota_n$ and
-# $\beta_{nk}$ are fixed numbers while attention is. They come from $F^\top F$ (`overlaps`) alone:
+# $\beta_{nk}$ are fixed numbers while attention is. They come from $F^\top F$ (`overlaps`) and from the products of the directions
+# $\zeta_n=\frac{M}{M-1}(e_n-\frac1M\mathbf 1)$ in which the classes learn (`products`):
 
 # %% tags=["remove-input"]
 source(decoder.signal_coefficients)
@@ -241,8 +246,8 @@ frozen = steps.frozen_force()
 ledger.check("scan.ladder-theorem1-signal", frozen, at_paper_scale=True)
 at = frozen.sel(time=40.0)
 Markdown(
-    f"At $t=40$, $K=5$, $M=300$: integrated ({float(at.signal[1]):.5f}, {float(at.force[1]):.6f}), in closed form force "
-    f"{float(at.theorem):.6f} and $\\xi$ = {float(at.xi):.6f}."
+    f"At $t=40$, $K=5$, $M=300$: $\\gamma\\iota$ = {float(at.signal[1]):.5f} and $\\gamma\\beta$ = {float(at.force[1]):.6f} as "
+    f"integrated; in closed form $\\gamma\\beta$ = {float(at.theorem):.6f} and $\\xi$ = {float(at.xi):.6f}."
 )
 
 # %% [markdown]
@@ -258,8 +263,8 @@ Markdown(
 # \end{aligned}
 # $$ (eq-scan-theory_ladder-own-force)
 #
-# with $x=Mh(t/K)$; the theorem's times about $e^{\rho x}/(ME')$ (derived). Look at the gap on the left. On the right, solid lines are the
-# factor between the two forces as integrated, dashed ones its leading order $ME'e^{-\rho x}$: look at where they part.
+# with $x=Mh(t/K)$ (derived). So the theorem's force is about $ME'e^{-\rho x}$ times that of the gradient. Look at the gap on the left.
+# On the right, solid lines are this factor as integrated, dashed ones the rule: look at where they part.
 
 # %%
 sizes = [(2, 34), (10, 100), (10, 1000), (10, 10_000)]
@@ -284,12 +289,11 @@ cells = [
 Markdown("Theorem 1's force over the gradient's when $\\gamma$ peaks: " + "; ".join(cells) + ".")
 
 # %% [markdown]
-# So $M\gg K^2$, which the theorem needs for its algebra, is what makes the gradient's own force small. The experiments have it the other
-# way round, $\rho=0.722$ and $M=34$: there the assumptions fail, and the force is off by less. (The rule is of leading order in $\rho$,
-# for $\rho\gg1/M$; an overlap of 0.722 is not small, and nothing promises that the rule is close there.)
+# So $M\gg K^2$, which the theorem needs for its algebra, is what makes the gradient's own force small. In the experiments, $\rho=0.722$
+# and $M=34$, the assumptions fail, and the force is off by less. (The rule is meant for $1/M\ll\rho\ll1$.)
 #
 # **Remark 1** of the paper offers a way out: the gradient would be the theorem's update at the smaller rate $(1-\rho)\eta_Y$. That
-# uses $\sum_{n\le K}\zeta_n=0$, with $\zeta_n=\frac{M}{M-1}(e_n-\frac1M\mathbf 1)$, and the sum vanishes only if *every* token is a next token,
+# uses $\sum_{n\le K}\zeta_n=0$, and the sum vanishes only if *every* token is a next token,
 # $K=M$; Theorem 1 itself asks for $M\gg K^2$. Look at the last column.
 
 # %%
@@ -299,7 +303,7 @@ for claim in ("remark1", "remark1-full"):
 frame_html(
     remark,
     {"classes": "K", "share": "K/M", "sum_zeta": "norm of Σζ", "ratio": "gradient's force / Remark 1"},
-    formats={"share": "{:.2f}", "sum_zeta": "{:.2g}", "ratio": "{:.6f}"},
+    formats={"share": "{:.2f}", "sum_zeta": "{:.2f}", "ratio": "{:.6f}"},
     label="Remark 1 at M = 24, overlap 0.1",
 )
 
@@ -338,7 +342,7 @@ frame_html(closed, **figures.LIMIT)
 # ### Theorem 2: who rises, who falls
 #
 # Under {eq}`eq-scan-theory_ladder-lemma4` a distinct token has $\dot z=\frac{\eta_Z}{K}f^2\xi_n>0$ and a single common token falls. It
-# holds for every draw of random classes. With $\eta_Y=\eta_Z$ it does not hold for any dynamics that keeps the decoder's memory, neither
+# holds for every draw of random classes here. With $\eta_Y=\eta_Z$ it does not hold for any dynamics that keeps the decoder's memory, neither
 # the decorrelated flow nor the gradient flow: look at the class whose distinct tokens sink on the right.
 
 # %%
@@ -352,6 +356,9 @@ show(
     caption="All tokens of three random classes with one common token (grey), $M=500$, $\\eta_Y=\\eta_Z=0.5$. Colours: distinct "
     "tokens by class; the titles count them. Axes linear near 0.",
 )
+
+# %% [markdown]
+# Counted over all draws of `fate_seeds`; a token that *turns* changes its direction at least once.
 
 # %%
 frame_html(
@@ -368,7 +375,7 @@ Markdown(
 )
 
 # %% [markdown]
-# A token that *turns* changes its direction at least once. With $\eta_Y=100\,\eta_Z$ both flows obey the theorem (exercise 1).
+# With $\eta_Y=100\,\eta_Z$ both flows obey the theorem (exercise 1).
 #
 # ### Theorem 3: what is conserved
 #
@@ -379,8 +386,8 @@ Markdown(
 # $$ (eq-scan-theory_ladder-invariant)
 #
 # which is the theorem's law for $f_l^2/f_{l'}^2-1$ in another form (derived). So at any time attention on the distinct tokens is on a
-# one-parameter family, fixed by the most frequent token's $\chi_0=e^{2z_0}$. Look at how far the rarest token strays from the
-# family when attention is not slow.
+# one-parameter family, fixed by the most frequent token's $\chi_0=e^{2z_0}$. The theorem bounds that by $2f_0(0)^2B_n\le\ln\chi_0\le2B_n$,
+# $B_n=\frac{\eta_Z}K\int_0^t\xi_n$. Look left at how far the rarest token strays from the family when attention is not slow.
 
 # %%
 ratios = [1.0, 10.0, 100.0]
@@ -391,7 +398,7 @@ show(
     name="scan-ladder-conservation",
     source="Theorem 3",
     caption="Left: the invariant of the rarest distinct token over that of the most frequent one; $\\nu=\\eta_Y/\\eta_Z$. "
-    "Right: $\\ln\\chi_0$ under Lemma 4 at $\\nu=1$, between the theorem's bounds.",
+    "Right: $\\ln\\chi_0$ over its upper bound, under Lemma 4 at $\\nu=1$; amber: what the bounds allow.",
 )
 
 # %%
@@ -407,7 +414,7 @@ Markdown(
 # %% [markdown]
 # ## Theorem 4: the closed form
 #
-# One query, one common token. Hold all norms constant; then every overlap is $\rho_0e^{2z}$, the equation is
+# One query, one common token. Hold all norms constant; then every overlap is $\rho_0e^{2z}$, Lemma 4 becomes
 # $\dot z=-C_0^{-1}\eta_Z\,\gamma\,e^{4z}$, and from $z(0)=0$
 #
 # $$
@@ -531,8 +538,8 @@ show(
 )
 
 # %% [markdown]
-# The table of errors: what each step gives up, and what it costs. *×* is the fall of the common token at the end over that of the rung
-# before; *gap* the largest distance at any time, relative to the larger of the two ends.
+# What each step gives up, and what it costs. *Factor*: the fall of the common token at the end, divided by that of the rung before the
+# arrow; *gap*: their largest distance at any time, relative to the larger of the two ends. A step that costs nothing has 1 and 0 %.
 
 # %%
 def cost_of(ladders, ratios, lengths):
@@ -557,7 +564,7 @@ frame_html(figures.value_table(costs, entropy=False), label="Ends of the rungs i
 #   $1/M$ of Lemma 4's $E'$ happens to cancel at $\nu=100$ (table under Lemma 4).
 # - **Constant norms**, Theorem 4's own step, is cheap: $B$ is $1+(K-1)\rho$ times Lemma 4's fall at first, since overlaps take the place of
 #   $E'$, and later the logarithm flattens that.
-# - **Short sequences.** The population's force is of order $1/M$, and weaker than what $T=128$ tokens add by chance: attention turns away
+# - **Short sequences.** The force in the mean field is of order $1/M$, and weaker than what $T=128$ tokens add by chance: attention turns away
 #   from all rare tokens, distinct ones as well (*z rare* is negative). Our reading: rare tokens have the share of a sequence that
 #   varies most.
 
@@ -575,7 +582,7 @@ Markdown(
 # ## The ladder in the regime of the experiments
 #
 # Syn-Small: ten common tokens, $K=2$, $M=34$, overlap 0.722, the training of the paper's Figure 4 with its random numbers, mean over ten
-# seeds. Theorem 4 is stretched to ten common tokens and one class per query by $C_0=KN_c/(r(K-1)\rho_0^2)$ (derived). The vertical axis is
+# seeds. Theorem 4 is stretched to $N_c=10$ common tokens and $r=1$ class per query by $C_0=KN_c/(r(K-1)\rho_0^2)$ (derived). The vertical axis is
 # linear now: the rungs end within about a factor of two of each other.
 
 # %%
@@ -601,12 +608,12 @@ frame_html(figures.error_table(costs), label="Cost of each step in Syn-Small")
 frame_html(figures.value_table(costs, entropy=True), label="Ends of the rungs in Syn-Small")
 
 # %% [markdown]
-# - **Momentum is not a change of clock here.** The decoder is done within the ten iterations that a velocity takes to build up, hence
-#   the late start of the mean field; and when the force is gone the velocity is not. In the end attention has moved farther than in the
+# - **Momentum is not a change of clock here.** The decoder is done within the ten iterations that a velocity takes to build up, so the
+#   mean field starts late; and it goes on when the force is gone, for the velocity is not. In the end attention has moved farther than in the
 #   flow at ratio 1 and less far at ratio 10. Without momentum (side step) a thousand steps of finite size are the flow to a few percent.
 # - **The theorem's force is too strong here as well**, early on: look at the distance of the curves around $t=10$. But attention moves so
-#   far that it dims its own force (the $e^{4z}$ of Theorem 4), and what remains of a factor in the force is its logarithm. The distinct
-#   tokens tell more: $z$ of the most frequent one, and the entropy $H$, are well off under Lemma 4 at ratio 1.
+#   far that it dims its own force (the $e^{4z}$ of Theorem 4): of a factor in the force its logarithm remains. The distinct tokens tell
+#   more: $z$ of the most frequent one (*top*), and the distinct entropy $H$, are well off under Lemma 4 at ratio 1.
 # - **Steps cancel**: at ratio 1 decoupling raises the curve and Lemma 4 lowers it again; at ratio 10 finite length undoes what momentum did.
 #   A theory curve near the training curve is no proof of the steps between.
 # - **Short sequences** make attention sparser still ([Attention scans, then snaps](training.py)).
@@ -673,14 +680,14 @@ Markdown(
 #
 # Each changes one parameter (the third also the number of steps, so as to reach the same $t$).
 #
-# **1.** Repeat Theorem 2's count with `attention_rate` a hundred times smaller. Do the fates hold under the flow?
+# **1.** Repeat Theorem 2's count, `steps.fates`, with an `attention_rate` a hundred times smaller. Do the fates hold under the flow?
 
 # %% tags=["hide-cell"]
 slow_fates = steps.fates(settings.fate_seeds, attention_rate=0.005)
 in_flow = slow_fates[slow_fates["dynamics"] == "gradient flow"].set_index("kind").loc["distinct"]
 Markdown(
-    f"Distinct tokens under the flow: {in_flow['rises']} rise, {in_flow['falls'] + in_flow['turns']} do not. When the decoder has "
-    "time to catch up, its old rows do not mislead it."
+    f"Distinct tokens under the flow: {in_flow['rises']} rise, {in_flow['falls'] + in_flow['turns']} do not. A decoder that has "
+    "time to catch up with the attention carries little memory of where that was."
 )
 
 # %% [markdown]

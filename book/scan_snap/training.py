@@ -92,8 +92,8 @@ ledger = Ledger("scan_snap", "training", claims.CLAIMS)
 source(measures.attention_weights)
 
 # %% [markdown]
-# If sequences and batches were infinite as well, nothing would be random, and all classes would be alike. That limit needs
-# no training loop, only a few dozen numbers for each step. Look at the grey line, which is each of the ten common tokens, and at
+# If sequences and batches were infinite as well, nothing would be random, and all classes would be alike. That limit, the *mean
+# field*, needs only a few dozen numbers for each step. Look at the grey line, which is each of the ten common tokens, and at
 # the fan above and below it, which opens and stops.
 
 # %%
@@ -101,7 +101,7 @@ limit = experiment.mean_field(settings)
 show(
     figures.fan(limit),
     name="scan-fan",
-    caption="Attention on each token of a class in the limit of infinite sequences and batches. Grey: common tokens; "
+    caption="Attention on each token of a class in the mean field. Grey: common tokens; "
     "colour: distinct tokens, darker where more frequent.",
 )
 
@@ -121,8 +121,8 @@ show(
     figures.log_comparison(seed.loss.sel(setting="figure4_left"), log),
     name="scan-log",
     source="Figure 4",
-    caption="Training loss of seed 2 with both rates 1. Below: gap between the two; none is drawn at the lower edge. Dashed: "
-    "half the distance from 1 to the next single-precision number, over the loss.",
+    caption="Training loss of seed 2 with both rates 1. Below: gap between the two; no gap is drawn at the lower edge. Dashed: "
+    "the rounding of 1 in single precision, over the loss.",
 )
 
 # %% [markdown]
@@ -155,10 +155,10 @@ for claim in ("attention", "loss", "late", "end", "order", "ratio", "row-sums"):
 gap = statistics.attention_gap(panels, SGD_PANELS)
 late = panels.loss.sel(setting="figure4_left", step=98)
 Markdown(
-    f"Largest difference of any attention weight from the authors' experiment, repeated on another machine: {gap:.0e}. "
+    f"Largest difference of any attention weight from the authors' experiment, repeated on another machine: {1e6 * gap:.1f} millionths. "
     f"At ratio {settings.rate_ratios[1]:g} the loss falls to {float(seed.loss.sel(setting='figure4_right', step=2)):.3f} in two "
-    f"steps. At ratio {settings.rate_ratios[0]:g} it is {float(late.min()):.1e} to {float(late.max()):.1e} at step 98, by seed; "
-    f"the mean is {float(late.mean()):.2e}, where 2.3e-5 had been noted for any seed."
+    f"steps. At ratio {settings.rate_ratios[0]:g} it is {1e5 * float(late.min()):.1f} to {1e5 * float(late.max()):.1f} × 10⁻⁵ at step "
+    f"98, by seed; the mean is {1e5 * float(late.mean()):.2f}. (Our notes had 2.3 for any seed: a claim below, not reproduced.)"
 )
 
 # %% [markdown]
@@ -177,8 +177,7 @@ limits = experiment.mean_field(settings, steps=3 * settings.long_steps).isel(rat
 moments = (settings.steps, settings.long_steps, 3 * settings.long_steps)
 Markdown(
     f"Nearly. At ratio {settings.rate_ratios[0]:g} the most frequent distinct token goes from {float(top.sel(snapshot=0)):.3f} to "
-    f"{float(top.sel(snapshot=48)):.3f} in 48 steps, and back to {float(top[-1]):.3f} in {settings.long_steps}. In the limit without "
-    "noise: "
+    f"{float(top.sel(snapshot=48)):.3f} in 48 steps, and back to {float(top[-1]):.3f} in {settings.long_steps}. In the mean field: "
     + "; ".join(
         f"step {moment}: common {float(limits.common_mass.sel(step=moment)):.4f}, distinct entropy "
         f"{float(limits.distinct_entropy.sel(step=moment)):.4f} nats"
@@ -188,15 +187,15 @@ Markdown(
 )
 
 # %% [markdown]
-# So at equal rates attention creeps after the snap, and the creep is not the scan slowed down. In the limit, common tokens go
+# So at equal rates attention creeps after the snap, and the creep is not the scan slowed down. In the mean field, common tokens go
 # on losing, as the theory says ([how slowly](theory_ladder.py)). But the distinct ones even out again, which no theorem of the
 # paper allows: under Theorem 3 the bias can only grow. The run on finite sequences does that faster. (A guess, for the run: what
 # is left of the loss comes from sequences that lack the favoured tokens, and these pull the other way.)
 #
 # ### How much of it is the seed?
 #
-# Ten seeds for each panel, beside the same ten seeds of the authors' experiment, repeated earlier and elsewhere. Standard
-# deviations are those of single runs. With no training the distinct entropy is that of the weights $0.1\ldots1$, 2.151; it
+# Ten seeds for each panel, beside a *reference*: the same seeds of the authors' experiment, repeated earlier and elsewhere. *Mass* is
+# the attention on all tokens of a kind; ± is the standard deviation over seeds. With no training the distinct entropy is that of the weights $0.1\ldots1$, 2.151; it
 # cannot exceed $\ln 10=2.303$.
 
 # %%
@@ -216,7 +215,7 @@ show(
     figures.speed(panels, limit),
     name="scan-speed",
     caption="Speed of the attention logits at ratio 1 (indigo) and 10 (rust): each seed (thin), mean over seeds, and the "
-    "limit of infinite sequences and batches (dashed).",
+    "mean field (dashed).",
 )
 
 # %% tags=["hide-input"]
@@ -225,11 +224,11 @@ speed = limit.attention_speed
 factors = ((speed.sel(step=60) / speed.sel(step=20)) ** (1 / 40)).values
 slow = panels.attention_speed.sel(setting="figure4_right", step=slice(50, 99)).mean("step")
 Markdown(
-    f"From step 20 to 60 the limit slows down by {factors[0]:.4f} (ratio {settings.rate_ratios[0]:g}) and {factors[1]:.4f} (ratio "
+    f"From step 20 to 60 the speed of the mean field falls by the factor {factors[0]:.4f} (ratio {settings.rate_ratios[0]:g}) and {factors[1]:.4f} (ratio "
     f"{settings.rate_ratios[1]:g}) per step: that is the momentum running out. The noise of the batches keeps finite runs faster. "
-    f"How fast depends on the seed: at ratio {settings.rate_ratios[1]:g} the mean speed in steps 50 to 100 is {float(slow.min()):.1e} "
-    f"to {float(slow.max()):.1e}, so the 1.5e-4 that had been noted for three seeds is no sharp number."
-    "\n\nPart of the path of $Z$ that is made after the loss has fallen below 1 % of its start: "
+    f"How fast depends on the seed: at ratio {settings.rate_ratios[1]:g} the mean speed in steps 50 to 100 is "
+    f"{1e4 * float(slow.min()):.1f} to {1e4 * float(slow.max()):.1f} × 10⁻⁴: the 1.5 in our notes, from three seeds, is no sharp number."
+    "\n\nPart of the path of $Z$, the sum of these speeds, that is made after the loss has fallen below 1 % of its start: "
     + ", ".join(f"{100 * share:.0f} % at ratio {ratio:g}" for ratio, share in after.items())
     + "."
 )
@@ -237,7 +236,7 @@ Markdown(
 # %% [markdown]
 # So the frozen pattern is not a property of the loss alone. In a flow, momentum only rescales time: $\mu$ with rate
 # $\eta$ does what no momentum does with rate $\eta/(1-\mu)$. Here the loss dies within a few steps, while the momentum is
-# still filled with the gradients of the scan. Three runs of the limit with one effective rate follow. Look at the green line,
+# still filled with the gradients of the scan. Three runs of the mean field with one effective rate $\eta/(1-\mu)$ follow. Look at the green line,
 # which has no momentum: it turns early, and then creeps on. The sharp snap of indigo is made by momentum.
 
 # %%
@@ -251,7 +250,7 @@ curves = {
 show(
     figures.momentum(curves),
     name="scan-momentum",
-    caption=f"The limit at ratio {settings.rate_ratios[0]:g} with momentum 0, 0.9 and 0.99; $\\eta/(1-\\mu)={10 * rate:g}$ in "
+    caption=f"The mean field at ratio {settings.rate_ratios[0]:g} with momentum 0, 0.9 and 0.99; $\\eta/(1-\\mu)={10 * rate:g}$ in "
     "all. With 0.99 the steps shown do not reach the end.",
 )
 
@@ -259,7 +258,7 @@ show(
 gentle = experiment.mean_field(settings, attention_rate=rate / 10, steps=3000).isel(rate_ratio=0, step=-1)
 plain = curves[0.0].isel(step=-1)
 Markdown(
-    f"It is the memory of the momentum against the time in which the loss dies. With rates ten times smaller, and ten times as many "
+    f"What counts is the memory of the momentum against the time in which the loss dies. With rates ten times smaller, and ten times as many "
     f"steps, momentum {settings.momentum:g} ends where the run without ends: distinct entropy {float(gentle.distinct_entropy):.3f} "
     f"against {float(plain.distinct_entropy):.3f} nats, common {float(gentle.common_mass):.3f} against "
     f"{float(plain.common_mass):.3f}."
@@ -279,8 +278,7 @@ ledger.check("scan.length", found, at_paper_scale=settings.sampled_as_published)
 show(
     figures.lengths(found),
     name="scan-length",
-    caption="Distinct entropy after training: seeds (dots), their mean (line), and the limit of infinite sequences and batches "
-    "(dashed).",
+    caption="Distinct entropy after training: seeds (dots), their mean (line), and the mean field (dashed).",
 )
 
 # %% [markdown]
@@ -333,7 +331,7 @@ source(measures.invariant, measures.family_curve)
 
 # %% [markdown]
 # Frequency bias in one picture: lines are {eq}`eq-scan-training-family`, with nothing fitted; dots are all runs, seeds, classes
-# and times.
+# and times. Look at how far the dots stay on the lines.
 
 # %%
 show(
@@ -345,8 +343,8 @@ show(
 )
 
 # %% [markdown]
-# The picture is forgiving. The conserved quantity itself is not: plotted as below, theory is the diagonal for all tokens and
-# times. Early on both ratios lie near it. At equal rates the middle of the field then gains more than it should. The theorem
+# The picture is forgiving; the conserved quantity itself is not. Plotted as below, theory is the diagonal for all tokens and
+# times. Early on both ratios lie near it. At equal rates tokens of middling frequency then gain more than they should. The theorem
 # stands on Lemma 4, in which the decoder always is what it would be had the attention never moved. That needs
 # $\eta_Y\gg\eta_Z$.
 
@@ -379,7 +377,7 @@ Markdown(
 # - *No normalisation.* The decoder sees the average $X^\top b$ itself, instead of its direction. A concentrated average is
 #   longer, so attention can raise every logit by concentrating. The projection $1-ff^\top$ in the gradient of $Z$ forbids just
 #   that.
-# - *Residual.* The query's one-hot vector, of length 1, is added to the average. If the query has one next token, the decoder
+# - *Residual.* The query's one-hot vector, of length 1, is added to the average before the normalisation. If the query has one next token, the decoder
 #   needs nothing else. If it has two ($r=2$), the contextual tokens have to decide, through a small part of a normalised
 #   vector; concentrating enlarges that part.
 
@@ -416,7 +414,7 @@ show(
     figures.winners(starts, task.distinct),
     name="scan-prior",
     caption="Which of the ten distinct tokens (10: most frequent) has the largest attention before training (pale) and after "
-    "(dark), from random starts. Without training it would be number 10 everywhere if the start were zero.",
+    "(dark), from random starts. From a zero start number 10 is always the favourite.",
 )
 
 # %% [markdown]
@@ -479,7 +477,7 @@ Markdown(
     f"entropy ends at {float(alone.distinct_entropy[:, -1].mean()):.3f} nats instead of "
     f"{float(usual.distinct_entropy[:, -1].mean()):.3f}. The force on a distinct token comes from the overlaps $f_n\\cdot f_k$, "
     "and without common tokens there are none. It is the common tokens that drive the bias among the distinct. What motion is "
-    "left is due to finite sequences; in the limit $Y(e_n-\\alpha_n)$ points along $f_n$ on the tokens of the class, and the "
+    "left is due to finite sequences; in the mean field $Y(e_n-\\alpha_n)$ points along $f_n$ on the tokens of the class, and the "
     "projection leaves nothing of it."
 )
 

@@ -306,9 +306,9 @@ def passes_sentence(short: xr.Dataset, long: xr.Dataset) -> str:
         gap = float(loss_gap(at_rate(runs, float(large)))[-1])
         parts.append(
             f"`{runs.attrs['text']}` is read {int(runs['evaluation'][-1]) / once:.1f} times. "
-            f"Rate {small:g} ends at {low:.2f} nats, rate {large:g} at {high:.2f}, its validation loss "
-            f"{gap:+.2f} nats above its training loss. At iteration {int(first['evaluation'])}, still in the "
-            f"first reading, its entropy is {float(first):.2f} nats."
+            f"Rate {small:g} ends at {low:.2f} nats, rate {large:g} at {high:.2f}; there the "
+            f"validation loss less the training loss is {gap:+.2f} nats. At iteration "
+            f"{int(first['evaluation'])}, still in the first reading, the entropy is {float(first):.2f} nats."
         )
     return " ".join(parts).replace("-", "−")
 
