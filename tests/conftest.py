@@ -31,8 +31,8 @@ UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeat", derandomize=True, **UNHURRIED)
 settings.register_profile("explore", print_blob=True, **UNHURRIED)
 settings.load_profile("repeat")
-# Hypothesis also tries constants found in whatever modules earlier tests on the same worker imported; no setting
-# prevents it. Versions that do this elsewhere still work.
+# Hypothesis also tries constants found in whatever modules earlier tests on the same worker imported.
+# No setting prevents it; versions that do this elsewhere still work.
 providers = sys.modules.get("hypothesis.internal.conjecture.providers")
 if hasattr(providers, "_get_local_constants") and hasattr(providers, "_local_constants"):
     providers._get_local_constants = lambda: providers._local_constants
