@@ -539,7 +539,7 @@ show(
 
 # %% [markdown]
 # What each step gives up, and what it costs. *Factor*: the fall of the common token at the end, divided by that of the rung before the
-# arrow; *gap*: their largest distance at any time, relative to the larger of the two ends. A step that costs nothing has 1 and 0 %.
+# arrow; *gap*: their largest distance at any time, relative to the larger of the two ends. A step that costs nothing has factor 1 and gap 0.
 
 # %%
 def cost_of(ladders, ratios, lengths):

@@ -188,7 +188,7 @@ def time(archived: xr.Dataset, slow: xr.Dataset) -> Figure:
     right.set(xlabel="rate × iteration")
     ends = means.isel(evaluation=-1).values
     left.set_title(f"Equal iterations: {ends[0]:.2f} to {ends[-1]:.2f} nats")
-    right.set_title(f"Equal product: {float(extended[-1]):.2f} to {ends[-1]:.2f} nats")
+    right.set_title(f"Equal rate × iteration: {float(extended[-1]):.2f} to {ends[-1]:.2f} nats")
     _label_rates(right)
     return fig
 
