@@ -311,7 +311,7 @@ def figure5_folded(groups: pd.DataFrame) -> Figure:
 
 
 def law(live: pd.DataFrame, archived: pd.DataFrame) -> Figure:
-    """Measured n6 against the number of frequencies, with the optimum √(1.316 K) and all frequencies."""
+    """Measured n6 against the number of frequencies, with the optimum √(1.318 K) and all frequencies."""
     fig, ax = plt.subplots()
     largest = max(63, *(int(table["frequencies"].max()) for table in (live, archived) if len(table)))
     k = np.arange(2, largest + 1)

@@ -338,7 +338,7 @@ CLAIMS: tuple[Claim, ...] = (
         "cogo.norm-law",
         PAPER,
         OWN,
-        "The norm of a mixed solution is that of the law, least near n6 = √(1.316 K)",
+        "The norm of a mixed solution is that of the law, least near n6 = √(1.318 K)",
         "n6* = 9.1 at d = 127",
         _check_law,
         "built networks within 1e-10 of the law at every n6; least at n6 = 9",
