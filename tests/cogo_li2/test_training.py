@@ -129,8 +129,8 @@ def test_dropping_dead_nodes_changes_nothing():
     assert widths[0] == 64
     assert widths[-1] <= 24
     assert _orders(compacted) == _orders(plain)
-    # Node by node, at its own place. Adam divides gradients of rounding size by their own size: weights wander
-    # apart by 5e-4 to 1.4e-3, also in float64, depending on the processor.
+    # Node by node, at its own place. Adam divides gradients of rounding size by their own size: weights
+    # wander apart by 5e-4 to 1.4e-3, also in float64, depending on the processor.
     np.testing.assert_allclose(compacted.weights, plain.weights, atol=1e-2)
     # Dropping nodes at a time when they still matter is seen by the same comparison:
     assert np.abs(compacted.weights.where(np.abs(plain.weights) > 0.05, 0) - plain.weights).max() > 2e-2
